@@ -1,0 +1,2 @@
+//! The `zeroforge` command line.
+fn main() {}
