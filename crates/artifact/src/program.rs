@@ -1,0 +1,193 @@
+//! The executable form of a compiled model: buffers, kernels and an ordered list of launches.
+//!
+//! One [`Program`] exists per target. It is data only: the runtime binds the symbols of a call,
+//! evaluates every [`Expr`] once, fills each step's parameter block and launches. The same
+//! structure drives the CPU (task ranges on a thread pool) and CUDA (grids on a stream).
+//!
+//! Serialised as JSON in the artifact's program section; field order is fixed, so equal programs
+//! have equal bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DType, Expr, SymbolRange, Target};
+
+/// Most bytes a parameter block may have (CUDA's limit for kernel parameters before 12.1).
+pub const MAX_PARAM_BYTES: u32 = 4096;
+/// Alignment of every buffer in the arena and of every weight, in bytes.
+pub const BUFFER_ALIGN: u64 = 256;
+
+/// A compiled model for one target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// What the kernels were generated for.
+    pub target: Target,
+    /// The dimensions that a call binds, in [`crate::Symbol`] order.
+    pub symbols: Vec<SymbolDecl>,
+    /// Conditions over symbols that a call must meet (each expression must evaluate to >= 0),
+    /// with the message shown when it does not.
+    pub guards: Vec<Guard>,
+    /// Everything that a step can point to.
+    pub buffers: Vec<Buffer>,
+    /// Sizes in bytes of the arena's slots; the arena is their sum, each rounded up to
+    /// [`BUFFER_ALIGN`]. A static program has one slot.
+    pub arena_slots: Vec<Expr>,
+    /// Named inputs in the order of the exported signature.
+    pub inputs: Vec<Port>,
+    /// Named outputs in the order of the exported signature.
+    pub outputs: Vec<Port>,
+    /// Entry points in the target's code object(s).
+    pub kernels: Vec<Kernel>,
+    /// Launches in execution order.
+    pub steps: Vec<Step>,
+    /// How the caller's nested arguments and results map onto the ports, as the exporter's
+    /// tree specification (JSON text), if there was one.
+    pub signature: Signature,
+}
+
+/// A symbol that a call binds from the shapes of its inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SymbolDecl {
+    /// The exporter's name, for messages.
+    pub name: String,
+    /// Allowed values.
+    pub range: SymbolRange,
+}
+
+/// A condition on the symbols.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Must evaluate to zero or more.
+    pub non_negative: Expr,
+    /// What to tell the caller when it does not.
+    pub message: String,
+}
+
+/// Memory that steps read and write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// For inspection and messages.
+    pub name: String,
+    /// Where the bytes are.
+    pub place: Place,
+    /// Size in bytes.
+    pub bytes: Expr,
+}
+
+/// Where a buffer's bytes are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In the call's arena: `offset` bytes into slot `slot`.
+    Arena {
+        /// Index into [`Program::arena_slots`].
+        slot: u32,
+        /// Bytes from the slot's start; a multiple of [`BUFFER_ALIGN`].
+        offset: u64,
+    },
+    /// A weight of this target, by index into the artifact's weight table.
+    Weight(u32),
+    /// The caller's input of this index, contiguous.
+    Input(u32),
+    /// The caller's output of this index, contiguous.
+    Output(u32),
+    /// Named state that lives across calls (mutated module buffers such as a KV cache); starts as
+    /// the weight of this index, or as zeros.
+    State {
+        /// The weight table entry holding the initial contents.
+        initial: Option<u32>,
+    },
+}
+
+/// An input or output of the program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// The exporter's argument name; unique among inputs and among outputs.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape, row-major contiguous. The runtime binds symbols by matching input shapes: a dimension
+    /// that is a bare symbol binds it, every other one is checked.
+    pub shape: Vec<Expr>,
+    /// The buffer.
+    pub buffer: u32,
+    /// For an output that is the new value of an input (exported mutation): that input's index.
+    /// The runtime lets the caller pass one allocation for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutates: Option<u32>,
+}
+
+/// An entry point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Symbol name in the code object.
+    pub entry: String,
+    /// Index of the target's code object that holds it (the CPU has one; CUDA one per module).
+    pub module: u32,
+    /// Size of its by-value parameter block in bytes.
+    pub param_bytes: u32,
+    /// CUDA: threads per block, x only. CPU: 1.
+    pub block: u32,
+    /// CUDA: dynamic shared memory in bytes. CPU: scratch bytes per worker thread.
+    pub shared_bytes: u32,
+    /// What it computes, one line for people.
+    pub doc: String,
+}
+
+/// One launch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Index into [`Program::kernels`].
+    pub kernel: u32,
+    /// CUDA: the grid. CPU: the product is the number of tasks, which worker threads take in
+    /// ranges. A zero anywhere means the step is skipped.
+    pub grid: [Expr; 3],
+    /// What is written where in the parameter block; bytes not covered are zero.
+    pub params: Vec<Param>,
+    /// Buffers that the step reads, for the streaming loader and for checks.
+    pub reads: Vec<u32>,
+    /// Buffers that the step writes.
+    pub writes: Vec<u32>,
+    /// The exporter's node names that this step computes, for messages and profiles.
+    pub origin: String,
+    /// Floating-point operations, for the cost model.
+    pub flops: Expr,
+}
+
+/// A value in a parameter block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Param {
+    /// Byte offset in the block; aligned to the value.
+    pub at: u32,
+    /// What is stored.
+    pub value: ParamValue,
+}
+
+/// The kinds of parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamValue {
+    /// 8 bytes: the address of a buffer plus an offset in bytes.
+    Address {
+        /// Index into [`Program::buffers`].
+        buffer: u32,
+        /// Bytes from its start.
+        offset: Expr,
+    },
+    /// 8 bytes: a signed integer.
+    I64(Expr),
+    /// 4 bytes: a signed integer; the runtime refuses values out of range.
+    I32(Expr),
+    /// 4 bytes: a float, by its bits so that programs compare and serialise exactly.
+    F32Bits(u32),
+}
+
+/// The nested calling convention of the exported module.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Signature {
+    /// Tree specification of (args, kwargs), JSON text of the exporter's format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
+    /// Tree specification of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<String>,
+}
