@@ -1,1 +1,11 @@
-//! See `docs/ARCHITECTURE.md`.
+//! From a verified graph to an artifact.
+//!
+//! Data flows one way: graph passes -> fusion and selection -> [`kernel_spec`]s with
+//! buffers -> a [`backend`] generates and compiles code -> memory plan and schedule -> a
+//! `Program` per target in the artifact.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod kernel_spec;
+pub mod loop_ir;

@@ -1,0 +1,63 @@
+/* Parameter blocks that generated programs pass to kernels, by value on CUDA and by pointer on the
+ * CPU. Plain C99, no headers but stdint.h: this is the only input of the Rust bindings (cargo xtask
+ * codegen). Every field is 8-byte aligned except where said; layouts never change without a new
+ * ZF_ABI_VERSION, which is written into every artifact. */
+#ifndef ZEROFORGE_ABI_H
+#define ZEROFORGE_ABI_H
+
+#if !defined(__CUDACC_RTC__)
+#include <stdint.h>
+#else
+typedef int int32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#endif
+
+#define ZF_ABI_VERSION 1
+#define ZF_MAX_EPILOGUE_OPERANDS 6
+
+/* A strided view: address of the first element and strides in elements. */
+typedef struct zf_operand {
+    uint64_t address;
+    int64_t stride[4];
+} zf_operand;
+
+/* C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]).
+ * a.stride = {b0, b1, row, 1}; b.stride = {b0, b1, row, 1} where a row is a k (KN layout) or an n
+ * (NK layout), and {b0, b1, panel, 1} for packed panels; c.stride = {b0, b1, row, 1}. */
+typedef struct zf_gemm_params {
+    zf_operand a;
+    zf_operand b;
+    zf_operand c;
+    int64_t batch[2];
+    int64_t m;
+    int64_t n;
+    int64_t k;
+    zf_operand extra[ZF_MAX_EPILOGUE_OPERANDS];
+} zf_gemm_params;
+
+/* O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask
+ * {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff
+ * j <= qpos (causal kernels) and j > qpos - window (window kernels). */
+typedef struct zf_attention_params {
+    zf_operand q;
+    zf_operand k;
+    zf_operand v;
+    zf_operand o;
+    zf_operand mask;
+    int64_t batch;
+    int64_t heads;
+    int64_t kv_heads;
+    int64_t queries;
+    int64_t keys;
+    int64_t offset;
+    int64_t window;
+    float scale; /* 4-byte aligned, followed by 4 bytes of padding */
+    int32_t reserved;
+} zf_attention_params;
+
+/* A CPU entry point: tasks [begin, end) of the step, on worker `worker`, with that worker's scratch
+ * memory (64-byte aligned, of the size that the kernel declares). */
+typedef void (*zf_cpu_entry)(const void *params, int64_t begin, int64_t end, int64_t worker, void *scratch);
+
+#endif
