@@ -44,14 +44,22 @@ def _graphs(module: torch.fx.GraphModule):
             yield from _graphs(child)
 
 
-def clean(ep: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Removes folders and run-dependent ids from the metadata of `ep`, in place; returns `ep`."""
+def clean(ep: torch.export.ExportedProgram, slim: bool = False) -> torch.export.ExportedProgram:
+    """Removes folders and run-dependent ids from the metadata of `ep`, in place; returns `ep`.
+
+    With `slim`, only the trace and the innermost module remain of each node's metadata.
+    """
     for graph in _graphs(ep.graph_module):
         for node in graph.nodes:
             if trace := node.meta.get("stack_trace"):
                 node.meta["stack_trace"] = _short_trace(trace)
             # `from_node` holds id() values of Python objects: different in every process.
             node.meta.pop("from_node", None)
+            if slim:
+                node.meta.pop("torch_fn", None)
+                node.meta.pop("source_fn_stack", None)
+                if stack := node.meta.get("nn_module_stack"):
+                    node.meta["nn_module_stack"] = dict(list(stack.items())[-1:])
     return ep
 
 
@@ -103,6 +111,31 @@ def save_graph_only(ep: torch.export.ExportedProgram, path: str | Path) -> None:
         for name in kept_names:
             _add(out, f"{path.stem}/{name}", entries[name])
     print(f"{path}: {path.stat().st_size:,} bytes, {len(model['graph_module']['graph']['nodes'])} nodes")
+
+
+_SAFETENSORS_DTYPES = {
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
+}  # fmt: skip
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file whose bytes repeat: the `safetensors` package shuffles the metadata."""
+    header: dict[str, object] = {"__metadata__": dict(sorted((metadata or {}).items()))}
+    payloads, offset = [], 0
+    # Wide elements first: every tensor stays aligned to its element.
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        payload = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        header[name] = {
+            "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + len(payload)],
+        }
+        payloads.append(payload)
+        offset += len(payload)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    Path(path).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(payloads))
 
 
 def _json_nodes(value):
