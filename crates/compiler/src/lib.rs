@@ -9,3 +9,4 @@
 pub mod backend;
 pub mod kernel_spec;
 pub mod loop_ir;
+pub mod lower;
