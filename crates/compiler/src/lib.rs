@@ -10,3 +10,4 @@ pub mod backend;
 pub mod kernel_spec;
 pub mod loop_ir;
 pub mod lower;
+pub mod memory_plan;

@@ -55,7 +55,8 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
     let (mask_kind, mask_view) = match mask_value {
         Some(mask) => {
             let dtype = graph.ty(mask).dtype;
-            let kind = if dtype == DType::Bool { MaskKind::Bool } else { MaskKind::Additive(dtype) };
+            let kind =
+                if dtype == DType::Bool { MaskKind::Bool } else { MaskKind::Additive(dtype) };
             let scores = [
                 ty.shape[0].clone(),
                 ty.shape[1].clone(),

@@ -86,7 +86,7 @@ fn patches(
 ) -> Result<StorageId, LowerError> {
     let ty = lowering.graph.ty(x).clone();
     let spatial = stride.len();
-    let mut builder = KernelBuilder { nodes: vec![id], ..KernelBuilder::default() };
+    let mut builder = KernelBuilder::for_nodes(&[id]);
     // outer: n, c, taps..., positions but the last; inner: the last position.
     let mut sizes = vec![ty.shape[0].clone(), ty.shape[1].clone()];
     sizes.extend_from_slice(&weight[2..]);

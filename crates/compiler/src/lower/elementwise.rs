@@ -161,8 +161,7 @@ pub(crate) fn emit_into(
     } else {
         (0..shape.len()).map(|i| i..i + 1).collect()
     };
-    let mut sizes: Vec<Expr> =
-        groups.iter().map(|g| Expr::product(&shape[g.clone()])).collect();
+    let mut sizes: Vec<Expr> = groups.iter().map(|g| Expr::product(&shape[g.clone()])).collect();
     if sizes.is_empty() {
         sizes.push(Expr::constant(1));
     }
@@ -188,7 +187,13 @@ pub(crate) fn emit_into(
     let operand = builder.operand(target.storage, &target.offset, dtype, true);
     let store = Stage::Store { operand, index, value: result, guard: None };
     let flops = Expr::product(&shape) * Expr::constant(builder.float_ops());
-    push_loop(lowering, builder, (sizes[..row].to_vec(), sizes[row..].to_vec()), vec![store], flops);
+    push_loop(
+        lowering,
+        builder,
+        (sizes[..row].to_vec(), sizes[row..].to_vec()),
+        vec![store],
+        flops,
+    );
     Ok(())
 }
 

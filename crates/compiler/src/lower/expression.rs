@@ -38,6 +38,11 @@ pub(crate) struct KernelBuilder {
 }
 
 impl KernelBuilder {
+    /// An empty kernel that computes these nodes.
+    pub(crate) fn for_nodes(nodes: &[NodeId]) -> KernelBuilder {
+        KernelBuilder { nodes: nodes.to_vec(), ..KernelBuilder::default() }
+    }
+
     pub(crate) fn int(&mut self, value: i64) -> InstId {
         self.body.push(InstKind::Int(value), DType::I64)
     }
@@ -151,9 +156,10 @@ impl KernelBuilder {
         dtype: DType,
         written: bool,
     ) -> u32 {
-        let found = self.operands.iter().position(|(s, o, operand)| {
-            *s == storage && o == offset && operand.dtype == dtype
-        });
+        let found = self
+            .operands
+            .iter()
+            .position(|(s, o, operand)| *s == storage && o == offset && operand.dtype == dtype);
         let at = found.unwrap_or_else(|| {
             self.operands.push((storage, offset.clone(), Operand { dtype, written }));
             self.operands.len() - 1
@@ -373,9 +379,7 @@ impl KernelBuilder {
         match compute_dtype(memory) {
             DType::Bool => self.body.push(InstKind::Int(i64::from(value != 0.0)), DType::Bool),
             // `as` truncates and saturates as Cast does.
-            dtype @ (DType::I32 | DType::I64) => {
-                self.body.push(InstKind::Int(value as i64), dtype)
-            }
+            dtype @ (DType::I32 | DType::I64) => self.body.push(InstKind::Int(value as i64), dtype),
             dtype => {
                 let rounded = match memory {
                     DType::F32 => f64::from(value as f32),
@@ -672,10 +676,10 @@ impl KernelBuilder {
 
     /// The parameter block of a loop kernel: operand addresses, then integers.
     pub(crate) fn loop_params(&self) -> Vec<(u32, Arg)> {
-        let addresses = self.operands.iter().map(|(storage, offset, _)| Arg::Address {
-            storage: *storage,
-            offset: offset.clone(),
-        });
+        let addresses = self
+            .operands
+            .iter()
+            .map(|(storage, offset, _)| Arg::Address { storage: *storage, offset: offset.clone() });
         let ints = self.ints.iter().map(|e| Arg::I64(e.clone()));
         addresses.chain(ints).enumerate().map(|(i, arg)| (8 * i as u32, arg)).collect()
     }

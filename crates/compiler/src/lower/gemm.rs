@@ -64,9 +64,16 @@ fn one() -> Expr {
 
 /// The B operand as the kernel will see it.
 enum BOperand {
-    Packed { storage: StorageId, panel: Expr, nr: u32 },
+    Packed {
+        storage: StorageId,
+        panel: Expr,
+        nr: u32,
+    },
     /// A view whose last axis is contiguous and is N (`kn`) or K.
-    View { view: StridedView, kn: bool },
+    View {
+        view: StridedView,
+        kn: bool,
+    },
 }
 
 pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool, LowerError> {
@@ -99,15 +106,9 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
             a_view = copy(lowering, a)?;
         }
         for groups in splits(rank, shared_b) {
-            let Some(problem) = problem(
-                &a_view,
-                a_ty.dtype,
-                &b_operand,
-                b_ty.dtype,
-                &shape,
-                groups,
-                (&m, &n, &k),
-            ) else {
+            let Some(problem) =
+                problem(&a_view, a_ty.dtype, &b_operand, b_ty.dtype, &shape, groups, (&m, &n, &k))
+            else {
                 continue;
             };
             if emit_problem(lowering, chain, &problem, None)? {
@@ -301,7 +302,7 @@ pub(super) fn emit_problem(
     let result = graph.node(chain[chain.len() - 1]).outputs[0];
     let (ty, acc_ty) = (graph.ty(result).clone(), graph.ty(anchor).clone());
 
-    let mut builder = KernelBuilder { nodes: chain.to_vec(), ..KernelBuilder::default() };
+    let mut builder = KernelBuilder::for_nodes(chain);
     let acc_dtype = compute_dtype(problem.a_dtype);
     let mut acc = builder.body.push(InstKind::Acc(0), acc_dtype);
     let vars: Vec<InstId> = (0..4).map(|i| builder.outer(i)).collect();
@@ -310,8 +311,7 @@ pub(super) fn emit_problem(
     }
     let axes = Axes { groups: problem.groups.to_vec(), vars: vars.clone() };
     let known = [(anchor, acc)];
-    let Some(value) =
-        pointwise_at(&mut builder, lowering, result, &acc_ty.shape, &axes, &known)
+    let Some(value) = pointwise_at(&mut builder, lowering, result, &acc_ty.shape, &axes, &known)
     else {
         return Ok(false);
     };
@@ -346,7 +346,7 @@ pub(super) fn emit_split_rows(
 ) -> Result<bool, LowerError> {
     let result = lowering.graph.node(chain[0]).outputs[0];
     let dtype = lowering.graph.ty(result).dtype;
-    let mut builder = KernelBuilder { nodes: chain.to_vec(), ..KernelBuilder::default() };
+    let mut builder = KernelBuilder::for_nodes(chain);
     let mut acc = builder.body.push(InstKind::Acc(0), compute_dtype(problem.a_dtype));
     let vars: Vec<InstId> = (0..4).map(|i| builder.outer(i)).collect();
     if let Some(bias) = row_bias {
@@ -500,9 +500,7 @@ fn prune(body: &crate::loop_ir::Body, result: InstId) -> (crate::loop_ir::Body, 
 
 fn operands_of(kind: &InstKind) -> Vec<InstId> {
     match kind {
-        InstKind::Load { index, guard, .. } => {
-            std::iter::once(*index).chain(*guard).collect()
-        }
+        InstKind::Load { index, guard, .. } => std::iter::once(*index).chain(*guard).collect(),
         InstKind::Unary(_, a) | InstKind::Cast(_, a) => vec![*a],
         InstKind::Binary(_, a, b) => vec![*a, *b],
         InstKind::Select(c, a, b) => vec![*c, *a, *b],

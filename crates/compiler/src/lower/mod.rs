@@ -206,7 +206,10 @@ impl<'a> Lowering<'a> {
             let Some(node) = self.graph.producer(output.value) else { continue };
             let updates = matches!(
                 node.op,
-                Op::IndexCopy { .. } | Op::IndexPut { .. } | Op::Scatter { .. } | Op::SliceScatter { .. }
+                Op::IndexCopy { .. }
+                    | Op::IndexPut { .. }
+                    | Op::Scatter { .. }
+                    | Op::SliceScatter { .. }
             );
             let sole_reader = self.uses[old.0 as usize] == 1 && node.inputs.first() == Some(&old);
             let accumulates = matches!(
@@ -215,7 +218,8 @@ impl<'a> Lowering<'a> {
                     | Op::IndexPut { accumulate: true, .. }
                     | Op::Scatter { accumulate: true, .. }
             );
-            if updates && sole_reader && !accumulates && !self.in_place.contains_key(&output.value) {
+            if updates && sole_reader && !accumulates && !self.in_place.contains_key(&output.value)
+            {
                 let storage = self.storage_of_base(old);
                 self.in_place.insert(output.value, storage);
             }
@@ -244,12 +248,8 @@ impl<'a> Lowering<'a> {
         } else {
             StorageKind::Weight { weight: index, layout: WeightLayout::RowMajor }
         };
-        let storage = Storage {
-            name: weight.name.clone(),
-            dtype: ty.dtype,
-            numel: ty.numel(),
-            kind,
-        };
+        let storage =
+            Storage { name: weight.name.clone(), dtype: ty.dtype, numel: ty.numel(), kind };
         let storage = self.add_storage(storage);
         let view = StridedView::contiguous(storage, &self.graph.ty(value).shape);
         self.placed.insert(value, view.clone());
@@ -283,11 +283,7 @@ impl<'a> Lowering<'a> {
 
     /// Memory for a value that a kernel is about to compute, with the given strides (`None` for
     /// row-major). A graph output is always row-major, in the output's own storage.
-    pub(crate) fn allocate(
-        &mut self,
-        value: ValueId,
-        strides: Option<Vec<Expr>>,
-    ) -> StridedView {
+    pub(crate) fn allocate(&mut self, value: ValueId, strides: Option<Vec<Expr>>) -> StridedView {
         let ty = self.graph.ty(value).clone();
         if let Some(&storage) = self.in_place.get(&value) {
             return StridedView::contiguous(storage, &ty.shape);
@@ -311,7 +307,12 @@ impl<'a> Lowering<'a> {
     }
 
     /// Scratch memory that is no value of the graph.
-    pub(crate) fn allocate_scratch(&mut self, name: String, dtype: DType, numel: Expr) -> StorageId {
+    pub(crate) fn allocate_scratch(
+        &mut self,
+        name: String,
+        dtype: DType,
+        numel: Expr,
+    ) -> StorageId {
         self.add_storage(Storage { name, dtype, numel, kind: StorageKind::Temporary })
     }
 
@@ -355,7 +356,10 @@ impl<'a> Lowering<'a> {
 
     /// A value as a strided view, if it is in memory or a layout chain over a value that is, or
     /// over one that must be stored anyway.
-    pub(crate) fn try_strided(&mut self, value: ValueId) -> Result<Option<StridedView>, LowerError> {
+    pub(crate) fn try_strided(
+        &mut self,
+        value: ValueId,
+    ) -> Result<Option<StridedView>, LowerError> {
         if let Some(view) = self.base_view(value) {
             return Ok(Some(view));
         }
@@ -459,9 +463,10 @@ impl<'a> Lowering<'a> {
             Op::MatMul { .. } => gemm::emit(self, chain),
             Op::Attention { .. } => attention::emit(self, chain),
             Op::Conv { .. } => conv::emit(self, chain),
-            Op::IndexCopy { .. } | Op::IndexPut { .. } | Op::Scatter { .. } | Op::SliceScatter { .. } => {
-                scatter::emit(self, chain)
-            }
+            Op::IndexCopy { .. }
+            | Op::IndexPut { .. }
+            | Op::Scatter { .. }
+            | Op::SliceScatter { .. } => scatter::emit(self, chain),
             _ => row::emit(self, chain),
         }
     }

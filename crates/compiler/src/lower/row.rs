@@ -29,7 +29,7 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
     let x = node.inputs.first().copied();
     let mut row = Row {
         lowering,
-        builder: KernelBuilder { nodes: chain.to_vec(), ..KernelBuilder::default() },
+        builder: KernelBuilder::for_nodes(chain),
         stages: Vec::new(),
         outer: Vec::new(),
         inner: Vec::new(),
@@ -151,7 +151,9 @@ impl Row<'_, '_> {
     fn affine(&mut self, node: NodeId, v: InstId, index: &[InstId]) -> Result<InstId, LowerError> {
         let node = self.lowering.graph.node(node);
         let (weight, bias) = match node.op {
-            Op::LayerNorm { weight, bias, .. } | Op::GroupNorm { weight, bias, .. } => (weight, bias),
+            Op::LayerNorm { weight, bias, .. } | Op::GroupNorm { weight, bias, .. } => {
+                (weight, bias)
+            }
             Op::RmsNorm { weight, .. } => (weight, false),
             _ => (false, false),
         };
@@ -173,12 +175,7 @@ impl Row<'_, '_> {
 
     /// Ends the kernel: the anchor's result is `v` at `index`; computes the fused chain and stores
     /// its last value.
-    fn store(
-        &mut self,
-        chain: &[NodeId],
-        index: &[InstId],
-        v: InstId,
-    ) -> Result<(), LowerError> {
+    fn store(&mut self, chain: &[NodeId], index: &[InstId], v: InstId) -> Result<(), LowerError> {
         let graph = self.lowering.graph;
         let anchor = graph.node(chain[0]).outputs[0];
         self.builder.define(anchor, index, v);
@@ -455,7 +452,8 @@ impl Row<'_, '_> {
             out_index.push(at);
             // The longest window: ceil(in / out) + 1.
             let tap = self.push_inner(n_in.ceil_div(size) + Expr::constant(1));
-            let (n, m, one) = (self.builder.size(&n_in), self.builder.size(size), self.builder.int(1));
+            let (n, m, one) =
+                (self.builder.size(&n_in), self.builder.size(size), self.builder.int(1));
             let scaled = self.builder.mul(at, n);
             let start = self.builder.binary(BinaryOp::FloorDiv, scaled, m);
             let next = self.builder.add(at, one);

@@ -125,14 +125,10 @@ fn new_value(
     builder.value_at(lowering, src, &at, None)
 }
 
-fn write(
-    lowering: &mut Lowering<'_>,
-    id: NodeId,
-    target: &StridedView,
-) -> Result<(), LowerError> {
+fn write(lowering: &mut Lowering<'_>, id: NodeId, target: &StridedView) -> Result<(), LowerError> {
     let (mut space, src) = update_space(lowering, id);
     let dtype = lowering.graph.ty(src).dtype;
-    let mut builder = KernelBuilder { nodes: vec![id], ..KernelBuilder::default() };
+    let mut builder = KernelBuilder::for_nodes(&[id]);
     let scalar = space.is_empty();
     if scalar {
         space.push(Expr::constant(1));
@@ -158,7 +154,7 @@ fn gather_sum(lowering: &mut Lowering<'_>, id: NodeId) -> Result<bool, LowerErro
     let (x, out) = (node.inputs[0], node.outputs[0]);
     let ty = graph.ty(out).clone();
     let (space, src) = update_space(lowering, id);
-    let mut builder = KernelBuilder { nodes: vec![id], ..KernelBuilder::default() };
+    let mut builder = KernelBuilder::for_nodes(&[id]);
     let place: Vec<InstId> = (0..ty.rank()).map(|i| builder.outer(i)).collect();
     let index: Vec<InstId> = (0..space.len()).map(|i| builder.inner(i)).collect();
     let target = target_index(lowering, &mut builder, id, &index)?;

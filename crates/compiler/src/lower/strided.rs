@@ -78,8 +78,7 @@ impl StridedView {
         for (i, (n, stride)) in self.shape.iter().zip(&self.strides).enumerate() {
             if n == &shape[pad + i] {
                 // A stride over a single element is never taken; zero is the better known value.
-                view.strides[pad + i] =
-                    if n.is(1) { Expr::constant(0) } else { stride.clone() };
+                view.strides[pad + i] = if n.is(1) { Expr::constant(0) } else { stride.clone() };
             } else if !n.is(1) {
                 return None;
             }
@@ -139,9 +138,7 @@ pub(crate) fn reshape_groups(
                 break;
             }
             let take_from = match (i < from.len(), j < to.len()) {
-                (true, true) => {
-                    i == i0 || (j > j0 && behind(&a, &b))
-                }
+                (true, true) => i == i0 || (j > j0 && behind(&a, &b)),
                 (true, false) => true,
                 (false, true) => false,
                 (false, false) => break,
@@ -198,8 +195,12 @@ mod tests {
         let split = [b.clone(), s.clone(), Expr::constant(12), Expr::constant(32)];
         let v = view(&hidden).apply(&Op::Reshape(split.to_vec())).unwrap();
         let v = v.apply(&Op::Permute(vec![0, 2, 1, 3])).unwrap();
-        let expected =
-            vec![s * Expr::constant(384), Expr::constant(32), Expr::constant(384), Expr::constant(1)];
+        let expected = vec![
+            s * Expr::constant(384),
+            Expr::constant(32),
+            Expr::constant(384),
+            Expr::constant(1),
+        ];
         assert_eq!(v.strides, expected);
         // Back again merges the heads.
         let v = v.apply(&Op::Permute(vec![0, 2, 1, 3])).unwrap();
@@ -224,7 +225,10 @@ mod tests {
                 step: 2,
             })
             .unwrap();
-        assert_eq!((v.offset.as_const(), &v.shape, &v.strides), (Some(1), &c(&[4, 3]), &c(&[6, 2])));
+        assert_eq!(
+            (v.offset.as_const(), &v.shape, &v.strides),
+            (Some(1), &c(&[4, 3]), &c(&[6, 2]))
+        );
         let v = v.apply(&Op::Reshape(c(&[4, 1, 3]))).unwrap();
         let v = v.apply(&Op::Expand(c(&[4, 5, 3]))).unwrap();
         assert_eq!(v.strides, c(&[6, 0, 2]));
