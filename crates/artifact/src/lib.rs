@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod abi;
 mod dtype;
 mod expr;
 pub mod program;

@@ -4,8 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod infer;
 pub mod ir;
 pub mod op;
 
+pub use infer::{GraphError, InferError};
 pub use ir::{Graph, NodeId, TensorType, ValueId};
 pub use op::Op;
