@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod cpu;
 pub mod kernel_spec;
 pub mod loop_ir;
 pub mod lower;
 pub mod memory_plan;
+pub mod schedule;

@@ -407,9 +407,7 @@ pub fn infer(op: &Op, types: &[&TensorType]) -> Result<Vec<TensorType>> {
                 return o
                     .shape_error(0, format!("whose channels do not split into {groups} groups"));
             }
-            for i in 1..types.len() {
-                o.shape_is(i, std::slice::from_ref(channels))?;
-            }
+            (1..types.len()).try_for_each(|i| o.shape_is(i, std::slice::from_ref(channels)))?;
             one(types[0].dtype, types[0].shape.clone())
         }
         Op::MatMul { transpose_b } => matmul(&o, *transpose_b),
