@@ -8,12 +8,19 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod container;
 mod dtype;
 mod expr;
+pub mod manifest;
 pub mod program;
 mod target;
+mod validate;
+pub mod weights;
 
+pub use container::{Artifact, ArtifactBuilder, ArtifactError};
 pub use dtype::{DType, DTypeParseError};
 pub use expr::{Expr, ExprError, MAX_EXPR_DEPTH, MAX_EXPR_LEN, Symbol, SymbolRange};
+pub use manifest::Manifest;
 pub use program::Program;
 pub use target::{CpuIsa, Target, TargetParseError};
+pub use validate::ProgramError;

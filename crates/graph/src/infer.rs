@@ -561,16 +561,16 @@ pub fn infer(op: &Op, types: &[&TensorType]) -> Result<Vec<TensorType>> {
             o.at_least(1)?;
             o.axis(0, *axis)?;
             let mut shape = types[0].shape.clone();
-            for i in 1..types.len() {
+            for (i, ty) in types.iter().enumerate().skip(1) {
                 o.same_dtype(i, 0)?;
                 o.rank(i, shape.len())?;
-                for (a, n) in types[i].shape.iter().enumerate() {
+                for (a, n) in ty.shape.iter().enumerate() {
                     if a != *axis && *n != shape[a] {
                         return o
                             .shape_error(i, format!("which differs from operand 0 at axis {a}"));
                     }
                 }
-                shape[*axis] = shape[*axis].clone() + types[i].shape[*axis].clone();
+                shape[*axis] = shape[*axis].clone() + ty.shape[*axis].clone();
             }
             one(types[0].dtype, shape)
         }

@@ -1,0 +1,221 @@
+//! Binding a program to the sizes of one call: every expression evaluated once.
+
+use zeroforge_artifact::program::{BUFFER_ALIGN, ParamValue, Place, Port, Program};
+
+use crate::RunError;
+use crate::tensor::byte_len;
+
+/// A program with numbers in place of expressions.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Values of the symbols.
+    pub(crate) symbols: Vec<i64>,
+    /// Bytes of the arena.
+    pub(crate) arena_bytes: usize,
+    /// Byte offset of each arena slot.
+    pub(crate) slots: Vec<u64>,
+    /// Size of each buffer in bytes.
+    pub(crate) buffer_bytes: Vec<u64>,
+    /// Shapes of the outputs.
+    pub(crate) outputs: Vec<Vec<i64>>,
+    /// Launches that have work.
+    pub(crate) steps: Vec<BoundStep>,
+    /// Parameter blocks of all steps, 8-byte words; addresses are patched per call.
+    pub(crate) params: Vec<u64>,
+}
+
+/// One launch with numbers.
+#[derive(Debug)]
+pub(crate) struct BoundStep {
+    /// Index into the program's steps.
+    pub(crate) step: usize,
+    /// Index into the program's kernels.
+    pub(crate) kernel: usize,
+    /// Launch grid.
+    pub(crate) grid: [u64; 3],
+    /// First word of the parameter block in [`Bound::params`].
+    pub(crate) params: usize,
+    /// Addresses to patch: word in the block, buffer, byte offset.
+    pub(crate) addresses: Vec<(usize, u32, u64)>,
+}
+
+/// `f32 [s0, 128]` with the program's symbol names.
+pub(crate) fn describe(program: &Program, port: &Port) -> String {
+    let sizes: Vec<String> = port
+        .shape
+        .iter()
+        .map(|e| match e.as_symbol() {
+            Some(s) => program.symbols[s.0 as usize].name.clone(),
+            None => e.to_string(),
+        })
+        .collect();
+    format!("{} [{}]", port.dtype, sizes.join(", "))
+}
+
+/// Reads the symbols off the inputs' shapes and checks every dimension.
+pub(crate) fn bind_symbols(program: &Program, shapes: &[&[i64]]) -> Result<Vec<i64>, RunError> {
+    let mut values: Vec<Option<i64>> = vec![None; program.symbols.len()];
+    let wrong = |port: &Port, found: &[i64], reason: String| RunError::InputShape {
+        name: port.name.clone(),
+        found: found.to_vec(),
+        expected: describe(program, port),
+        reason,
+    };
+    for (port, &shape) in program.inputs.iter().zip(shapes) {
+        if port.shape.len() != shape.len() {
+            let reason = format!("{} axes instead of {}", shape.len(), port.shape.len());
+            return Err(wrong(port, shape, reason));
+        }
+        for (axis, (e, &n)) in port.shape.iter().zip(shape).enumerate() {
+            let Some(symbol) = e.as_symbol() else { continue };
+            let decl = &program.symbols[symbol.0 as usize];
+            let value = &mut values[symbol.0 as usize];
+            if n < decl.range.min || n > decl.range.max {
+                let reason = format!(
+                    "axis {axis} (`{}`) must be {} to {}",
+                    decl.name, decl.range.min, decl.range.max
+                );
+                return Err(wrong(port, shape, reason));
+            }
+            match value {
+                Some(v) if *v != n => {
+                    let reason = format!("axis {axis} (`{}`) is {v} in another input", decl.name);
+                    return Err(wrong(port, shape, reason));
+                }
+                _ => *value = Some(n),
+            }
+        }
+    }
+    let mut bound = Vec::with_capacity(values.len());
+    for (decl, value) in program.symbols.iter().zip(values) {
+        bound.push(value.ok_or_else(|| {
+            RunError::Guard(format!("no input's shape determines `{}`", decl.name))
+        })?);
+    }
+    for (port, &shape) in program.inputs.iter().zip(shapes) {
+        for (axis, (e, &n)) in port.shape.iter().zip(shape).enumerate() {
+            let expected = e.eval(&bound)?;
+            if expected != n {
+                let reason = format!("axis {axis} must be {expected}");
+                return Err(wrong(port, shape, reason));
+            }
+        }
+    }
+    for guard in &program.guards {
+        if guard.non_negative.eval(&bound)? < 0 {
+            return Err(RunError::Guard(guard.message.clone()));
+        }
+    }
+    Ok(bound)
+}
+
+fn size(what: impl Fn() -> String, value: i64) -> Result<u64, RunError> {
+    u64::try_from(value)
+        .ok()
+        .filter(|&v| v <= isize::MAX as u64 / 4)
+        .ok_or_else(|| RunError::Size { what: what(), value, reason: "no memory has that size" })
+}
+
+/// Evaluates every expression of the program.
+pub(crate) fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
+    let mut slots = Vec::with_capacity(program.arena_slots.len());
+    let mut slot_bytes = Vec::with_capacity(program.arena_slots.len());
+    let mut arena = 0u64;
+    for e in &program.arena_slots {
+        let bytes = size(|| "an arena slot".to_owned(), e.eval(&symbols)?)?;
+        slots.push(arena);
+        slot_bytes.push(bytes);
+        arena = arena.saturating_add(bytes.next_multiple_of(BUFFER_ALIGN));
+    }
+    let arena_bytes = usize::try_from(arena).ok().filter(|&n| n <= isize::MAX as usize / 2);
+    let arena_bytes = arena_bytes.ok_or(RunError::Size {
+        what: "the arena".to_owned(),
+        value: i64::try_from(arena).unwrap_or(i64::MAX),
+        reason: "no memory has that size",
+    })?;
+    let mut buffer_bytes = Vec::with_capacity(program.buffers.len());
+    for b in &program.buffers {
+        let bytes = size(|| format!("buffer `{}`", b.name), b.bytes.eval(&symbols)?)?;
+        if let Place::Arena { slot, offset } = b.place
+            && offset.saturating_add(bytes) > slot_bytes[slot as usize]
+        {
+            return Err(RunError::Size {
+                what: format!("buffer `{}`", b.name),
+                value: bytes as i64,
+                reason: "that is more than its arena slot",
+            });
+        }
+        buffer_bytes.push(bytes);
+    }
+    let mut outputs = Vec::with_capacity(program.outputs.len());
+    for port in &program.outputs {
+        let shape: Vec<i64> =
+            port.shape.iter().map(|e| e.eval(&symbols)).collect::<Result<_, _>>()?;
+        let bytes = byte_len(port.dtype, &shape);
+        if bytes.map(|b| b as u64) != Some(buffer_bytes[port.buffer as usize]) {
+            return Err(RunError::Size {
+                what: format!("output `{}`", port.name),
+                value: buffer_bytes[port.buffer as usize] as i64,
+                reason: "its shape says otherwise",
+            });
+        }
+        outputs.push(shape);
+    }
+
+    let mut params: Vec<u64> = Vec::new();
+    let mut steps = Vec::with_capacity(program.steps.len());
+    for (index, step) in program.steps.iter().enumerate() {
+        let mut grid = [0; 3];
+        for (g, e) in grid.iter_mut().zip(&step.grid) {
+            *g = size(|| format!("the grid of `{}`", step.origin), e.eval(&symbols)?)?;
+        }
+        if grid.contains(&0) {
+            continue;
+        }
+        let kernel = &program.kernels[step.kernel as usize];
+        let first = params.len();
+        params.resize(first + kernel.param_bytes.div_ceil(8) as usize, 0);
+        let block = &mut params[first..];
+        let mut addresses = Vec::new();
+        for p in &step.params {
+            let word = p.at as usize / 8;
+            let half = |value: u32, old: u64| {
+                let shift = p.at % 8 * 8;
+                old & !(0xffff_ffff << shift) | u64::from(value) << shift
+            };
+            match &p.value {
+                ParamValue::Address { buffer, offset } => {
+                    let offset =
+                        size(|| format!("an offset of `{}`", step.origin), offset.eval(&symbols)?)?;
+                    if offset > buffer_bytes[*buffer as usize] {
+                        return Err(RunError::Size {
+                            what: format!("an offset of `{}`", step.origin),
+                            value: offset as i64,
+                            reason: "that is behind the end of its buffer",
+                        });
+                    }
+                    addresses.push((word, *buffer, offset));
+                }
+                ParamValue::I64(e) => block[word] = e.eval(&symbols)?.cast_unsigned(),
+                ParamValue::I32(e) => {
+                    let value = e.eval(&symbols)?;
+                    let narrow = i32::try_from(value).map_err(|_| RunError::Size {
+                        what: format!("a parameter of `{}`", step.origin),
+                        value,
+                        reason: "it must fit 32 bits",
+                    })?;
+                    block[word] = half(narrow.cast_unsigned(), block[word]);
+                }
+                ParamValue::F32Bits(bits) => block[word] = half(*bits, block[word]),
+            }
+        }
+        steps.push(BoundStep {
+            step: index,
+            kernel: step.kernel as usize,
+            grid,
+            params: first,
+            addresses,
+        });
+    }
+    Ok(Bound { symbols, arena_bytes, slots, buffer_bytes, outputs, steps, params })
+}

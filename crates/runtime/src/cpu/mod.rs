@@ -1,0 +1,11 @@
+//! The CPU device: native code mapped from memory, executed by a pool of threads.
+
+mod object;
+mod pool;
+
+pub use object::Object;
+pub use pool::Pool;
+
+/// A kernel's entry point.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryPoint(pub(crate) object::Entry);
