@@ -12,4 +12,5 @@ pub mod kernel_spec;
 pub mod loop_ir;
 pub mod lower;
 pub mod memory_plan;
+pub mod pipeline;
 pub mod schedule;

@@ -1,0 +1,233 @@
+//! The whole way from a graph to the bytes of an artifact.
+
+use std::collections::HashMap;
+
+use zeroforge_artifact::container::SectionKind;
+use zeroforge_artifact::manifest::{
+    Layout, Manifest, ModuleEntry, Provenance, TargetEntry, WeightEntry, WeightStorage,
+};
+use zeroforge_artifact::{ArtifactBuilder, ArtifactError, Target, abi, weights};
+use zeroforge_graph::Graph;
+use zeroforge_graph::ir::{Bytes, WeightData, WeightStore};
+
+use crate::backend::{Backend, CodegenError};
+use crate::cpu::{self, CpuBackend, CpuCompileError, HostCompiler};
+use crate::lower::{self, LowerError, WeightLayout};
+use crate::memory_plan;
+use crate::schedule::{self, Schedule};
+
+/// What to compile for, and how.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// Targets, in the order in which they are stored.
+    pub targets: Vec<Target>,
+    /// BLAKE3 of the model file, hexadecimal, for provenance.
+    pub model_hash: String,
+    /// Keep weights that come from files outside the artifact.
+    pub external_weights: bool,
+}
+
+/// A step of the work, for progress displays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Kernels are being chosen for a target.
+    Lower(Target),
+    /// Kernels are being compiled: done, total.
+    Compile(Target, usize, usize),
+    /// Weights are being laid out: done, total.
+    Weights(usize, usize),
+}
+
+/// Why a graph could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// Some node has no kernel.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// A kernel could not be generated.
+    #[error(transparent)]
+    Codegen(#[from] CodegenError),
+    /// The host compiler.
+    #[error(transparent)]
+    Cpu(#[from] CpuCompileError),
+    /// The artifact.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// A weight has no data, or not the size that the graph says.
+    #[error("weight `{name}`: {reason}")]
+    Weight {
+        /// Its name in the model.
+        name: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A target that is not implemented.
+    #[error("target {0} cannot be compiled for by this build")]
+    Target(Target),
+}
+
+/// A compiled target before it is packed.
+struct Compiled {
+    schedule: Schedule,
+    modules: Vec<Module>,
+}
+
+enum Module {
+    Elf(Vec<u8>),
+}
+
+/// Compiles a graph (passes already applied) into an artifact.
+pub fn compile(
+    graph: &Graph,
+    store: &dyn WeightStore,
+    options: &CompileOptions,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<u8>, CompileError> {
+    let mut compilers = Vec::new();
+    let mut compiled = Vec::new();
+    for &target in &options.targets {
+        progress(Progress::Lower(target));
+        compiled.push(compile_target(graph, target, progress, &mut compilers)?);
+    }
+    pack(graph, store, options, compiled, compilers, progress)
+}
+
+fn compile_target(
+    graph: &Graph,
+    target: Target,
+    progress: &(dyn Fn(Progress) + Sync),
+    compilers: &mut Vec<String>,
+) -> Result<Compiled, CompileError> {
+    let Target::Cpu { isa } = target else { return Err(CompileError::Target(target)) };
+    let backend = CpuBackend::new(isa);
+    let schedule = schedule_for(graph, &backend, target)?;
+    let compiler = HostCompiler::find()?;
+    if !compilers.contains(&compiler.version) {
+        compilers.push(compiler.version.clone());
+    }
+    let elf = cpu::compile(&compiler, &schedule.sources, isa, &|done, total| {
+        progress(Progress::Compile(target, done, total));
+    })?;
+    Ok(Compiled { schedule, modules: vec![Module::Elf(elf)] })
+}
+
+/// Lowers a graph for a backend and assembles its program.
+pub fn schedule_for(
+    graph: &Graph,
+    backend: &dyn Backend,
+    target: Target,
+) -> Result<Schedule, CompileError> {
+    let lowered = lower::lower(graph, backend)?;
+    let plan = memory_plan::plan(&lowered);
+    debug_assert_eq!(memory_plan::check(&lowered, &plan), Ok(()));
+    Ok(schedule::build(graph, &lowered, &plan, backend, target)?)
+}
+
+/// Row-major bytes of a weight.
+fn weight_bytes(
+    graph: &Graph,
+    store: &dyn WeightStore,
+    weight: u32,
+) -> Result<Bytes, CompileError> {
+    let weight = &graph.weights[weight as usize];
+    let fail = |reason: String| CompileError::Weight { name: weight.name.clone(), reason };
+    match &weight.data {
+        WeightData::Inline(bytes) => Ok(bytes.clone()),
+        WeightData::Source(key) => store.bytes(key).map_err(fail),
+        WeightData::Unbound => {
+            Err(fail("it has no data; name the file that holds it with --weights".to_owned()))
+        }
+    }
+}
+
+fn pack(
+    graph: &Graph,
+    store: &dyn WeightStore,
+    options: &CompileOptions,
+    compiled: Vec<Compiled>,
+    compilers: Vec<String>,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<u8>, CompileError> {
+    let mut builder = ArtifactBuilder::new();
+    let mut entries: Vec<WeightEntry> = Vec::new();
+    // Equal bytes in equal layout are stored once, also across targets and tied weights.
+    let mut stored: HashMap<(String, Vec<i64>, WeightLayout), u32> = HashMap::new();
+    let mut targets = Vec::new();
+    let total = compiled.iter().map(|c| c.schedule.weights.len()).sum();
+    let mut done = 0;
+    for Compiled { schedule, modules } in compiled {
+        let mut weight_map = Vec::with_capacity(schedule.weights.len());
+        for w in &schedule.weights {
+            done += 1;
+            progress(Progress::Weights(done, total));
+            let source = &graph.weights[w.weight as usize];
+            let fail = |reason: String| CompileError::Weight { name: source.name.clone(), reason };
+            let shape = graph.ty(source.value).static_shape();
+            let shape = shape
+                .ok_or_else(|| fail("its shape is symbolic; weights must be static".into()))?;
+            let bytes = weight_bytes(graph, store, w.weight)?;
+            let hash = blake3::hash(bytes.as_slice()).to_hex().to_string();
+            let key = (hash.clone(), shape.clone(), w.layout);
+            if let Some(&at) = stored.get(&key) {
+                weight_map.push(at);
+                continue;
+            }
+            let layout = match w.layout {
+                WeightLayout::RowMajor => Layout::RowMajor,
+                WeightLayout::Panels { nr, transposed } => Layout::Panels { nr, transposed },
+            };
+            let element = w.dtype.size();
+            let laid = weights::lay_out(&layout, &shape, element, bytes.as_slice())
+                .map_err(|e| fail(e.to_string()))?;
+            let storage = match &source.data {
+                WeightData::Source(tensor) if options.external_weights => {
+                    WeightStorage::External { tensor: tensor.clone(), hash }
+                }
+                _ => builder.add_weight(&laid),
+            };
+            entries.push(WeightEntry {
+                name: source.name.clone(),
+                dtype: w.dtype,
+                shape,
+                layout,
+                bytes: laid.len() as u64,
+                storage,
+            });
+            let at = entries.len() as u32 - 1;
+            stored.insert(key, at);
+            weight_map.push(at);
+        }
+        let text = serde_json::to_vec(&schedule.program).map_err(|e| ArtifactError::Invalid {
+            what: "program".into(),
+            reason: e.to_string(),
+        })?;
+        let program = builder.add_section(SectionKind::Program, text);
+        let modules = modules
+            .into_iter()
+            .map(|m| match m {
+                Module::Elf(bytes) => {
+                    ModuleEntry::Elf(builder.add_section(SectionKind::Elf, bytes))
+                }
+            })
+            .collect();
+        targets.push(TargetEntry {
+            target: schedule.program.target,
+            program,
+            modules,
+            weights: weight_map,
+            abi_version: abi::ZF_ABI_VERSION,
+        });
+    }
+    let manifest = Manifest {
+        name: graph.name.clone(),
+        provenance: Provenance {
+            generator: concat!("zeroforge ", env!("CARGO_PKG_VERSION")).to_owned(),
+            model_hash: options.model_hash.clone(),
+            compilers,
+            options: Vec::new(),
+        },
+        targets,
+        weights: entries,
+    };
+    Ok(builder.finish(&manifest)?)
+}
