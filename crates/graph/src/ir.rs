@@ -322,3 +322,26 @@ impl Graph {
         users
     }
 }
+
+/// Part of shared bytes.
+struct BytesView {
+    whole: Bytes,
+    range: std::ops::Range<usize>,
+}
+
+impl AsRef<[u8]> for BytesView {
+    fn as_ref(&self) -> &[u8] {
+        &self.whole.as_slice()[self.range.clone()]
+    }
+}
+
+impl Bytes {
+    /// A part that shares the memory.
+    ///
+    /// # Panics
+    /// If the range leaves the bytes.
+    pub fn view(&self, range: std::ops::Range<usize>) -> Bytes {
+        assert!(range.start <= range.end && range.end <= self.as_slice().len());
+        Bytes::new(BytesView { whole: self.clone(), range })
+    }
+}

@@ -1,0 +1,267 @@
+//! GGUF files of the `llama` architecture: tensors dequantised to f32, under transformers' names.
+//!
+//! Format: the GGUF specification of the ggml project. Rotary pairs of q and k are adjacent rows in
+//! GGUF and half a head apart in transformers, so those rows are put back.
+
+/// Most tensors or metadata entries a file may have.
+pub const MAX_ENTRIES: u64 = 1 << 20;
+/// Longest string.
+const MAX_STRING: u64 = 1 << 24;
+
+/// A tensor as transformers has it.
+#[derive(Debug)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<i64>,
+    pub(crate) values: Vec<f32>,
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
+        let end = self.at.checked_add(n).filter(|&e| e <= self.bytes.len());
+        let end =
+            end.ok_or_else(|| format!("the file ends at byte {} of a GGUF header", self.at))?;
+        let slice = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(slice)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let slice = self.take(N)?;
+        slice.try_into().map_err(|_| "short read".to_owned())
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        Ok(u32::from_le_bytes(self.number()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        Ok(u64::from_le_bytes(self.number()?))
+    }
+
+    fn string(&mut self) -> Result<String, String> {
+        let len = self.u64()?;
+        if len > MAX_STRING {
+            return Err(format!("a string of {len} bytes"));
+        }
+        Ok(String::from_utf8_lossy(self.take(len as usize)?).into_owned())
+    }
+
+    /// Reads a metadata value; integers and strings are returned, the rest is skipped.
+    fn value(&mut self, kind: u32, depth: u32) -> Result<Value, String> {
+        match kind {
+            0 | 1 | 7 => self.take(1).map(|b| Value::Int(b[0].into())),
+            2 | 3 => Ok(Value::Int(u16::from_le_bytes(self.number()?).into())),
+            4 | 5 => Ok(Value::Int(self.u32()?.into())),
+            6 => self.take(4).map(|_| Value::Other),
+            8 => self.string().map(Value::Text),
+            9 if depth < 4 => {
+                let (kind, count) = (self.u32()?, self.u64()?);
+                for _ in 0..count {
+                    self.value(kind, depth + 1)?;
+                }
+                Ok(Value::Other)
+            }
+            10 | 11 => self.u64().map(Value::Int),
+            12 => self.take(8).map(|_| Value::Other),
+            _ => Err(format!("metadata of unknown type {kind}")),
+        }
+    }
+}
+
+enum Value {
+    Int(u64),
+    Text(String),
+    Other,
+}
+
+/// Bytes and weights per block of a quantisation.
+fn block(kind: u32) -> Result<(usize, usize), String> {
+    Ok(match kind {
+        0 => (4, 1),
+        1 | 30 => (2, 1),
+        2 => (18, 32),
+        3 => (20, 32),
+        6 => (22, 32),
+        7 => (24, 32),
+        8 => (34, 32),
+        _ => {
+            return Err(format!(
+                "quantisation type {kind} is not supported; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 are"
+            ));
+        }
+    })
+}
+
+fn half(bytes: &[u8]) -> f32 {
+    half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+}
+
+/// Dequantises whole blocks; the length was checked by the caller.
+fn dequantise(kind: u32, bytes: &[u8], out: &mut Vec<f32>) {
+    let (size, _) = match block(kind) {
+        Ok(b) => b,
+        Err(_) => return,
+    };
+    for b in bytes.chunks_exact(size) {
+        match kind {
+            0 => out.push(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            1 => out.push(half(b)),
+            30 => out.push(half::bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+            2 | 3 => {
+                let d = half(b);
+                let (m, q) = if kind == 3 { (half(&b[2..]), &b[4..]) } else { (-8.0 * d, &b[2..]) };
+                out.extend(q.iter().map(|q| f32::from(q & 15) * d + m));
+                out.extend(q.iter().map(|q| f32::from(q >> 4) * d + m));
+            }
+            6 | 7 => {
+                let d = half(b);
+                let (m, rest) =
+                    if kind == 7 { (half(&b[2..]), &b[4..]) } else { (-16.0 * d, &b[2..]) };
+                let high = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
+                let q = &rest[4..];
+                let bit = |i: usize| ((high >> i & 1) << 4) as u8;
+                out.extend((0..16).map(|i| f32::from(q[i] & 15 | bit(i)) * d + m));
+                out.extend((0..16).map(|i| f32::from(q[i] >> 4 | bit(i + 16)) * d + m));
+            }
+            _ => {
+                let d = half(b);
+                out.extend(b[2..].iter().map(|q| f32::from(q.cast_signed()) * d));
+            }
+        }
+    }
+}
+
+/// transformers' name of a llama tensor.
+fn rename(name: &str) -> String {
+    let fixed = match name {
+        "token_embd.weight" => "model.embed_tokens.weight",
+        "output_norm.weight" => "model.norm.weight",
+        "output.weight" => "lm_head.weight",
+        _ => "",
+    };
+    if !fixed.is_empty() {
+        return fixed.to_owned();
+    }
+    let Some((layer, part)) = name.strip_prefix("blk.").and_then(|r| r.split_once('.')) else {
+        return name.to_owned();
+    };
+    let (part, kind) = part.rsplit_once('.').unwrap_or((part, "weight"));
+    let part = match part {
+        "attn_norm" => "input_layernorm",
+        "ffn_norm" => "post_attention_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        other => other,
+    };
+    format!("model.layers.{layer}.{part}.{kind}")
+}
+
+/// Undoes the row order of rotary projections.
+fn restore_rotary(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
+    let (width, d) = (values.len() / rows.max(1), rows / heads.max(1));
+    let mut out = vec![0.0; values.len()];
+    for row in 0..heads * d {
+        let (head, i) = (row / d, row % d);
+        let from = head * d + if i < d / 2 { 2 * i } else { 2 * (i - d / 2) + 1 };
+        out[row * width..(row + 1) * width]
+            .copy_from_slice(&values[from * width..(from + 1) * width]);
+    }
+    out
+}
+
+/// Reads every tensor.
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
+    let mut r = Reader { bytes, at: 0 };
+    if r.take(4)? != b"GGUF" {
+        return Err("not a GGUF file".to_owned());
+    }
+    let version = r.u32()?;
+    if !(2..=3).contains(&version) {
+        return Err(format!("GGUF version {version}; 2 and 3 are read"));
+    }
+    let (tensors, entries) = (r.u64()?, r.u64()?);
+    if tensors > MAX_ENTRIES || entries > MAX_ENTRIES {
+        return Err(format!("{tensors} tensors and {entries} metadata entries are over the limit"));
+    }
+    let (mut architecture, mut align) = (String::new(), 32usize);
+    let (mut heads, mut kv_heads) = (0, 0);
+    for _ in 0..entries {
+        let key = r.string()?;
+        let kind = r.u32()?;
+        match (key.as_str(), r.value(kind, 0)?) {
+            ("general.architecture", Value::Text(t)) => architecture = t,
+            ("general.alignment", Value::Int(v)) => align = usize::try_from(v).unwrap_or(32).max(1),
+            (k, Value::Int(v)) if k.ends_with(".attention.head_count") => heads = v as usize,
+            (k, Value::Int(v)) if k.ends_with(".attention.head_count_kv") => kv_heads = v as usize,
+            _ => {}
+        }
+    }
+    if architecture != "llama" {
+        return Err(format!(
+            "architecture `{architecture}`; only `llama` files are mapped to transformers' names"
+        ));
+    }
+    let mut infos = Vec::new();
+    for _ in 0..tensors {
+        let name = r.string()?;
+        let rank = r.u32()?;
+        if rank > 8 {
+            return Err(format!("tensor `{name}` has {rank} axes"));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..rank {
+            shape.push(
+                i64::try_from(r.u64()?).map_err(|_| format!("tensor `{name}` is too large"))?,
+            );
+        }
+        // Innermost first in the file.
+        shape.reverse();
+        infos.push((name, shape, r.u32()?, r.u64()?));
+    }
+    let data = r.at.next_multiple_of(align);
+    let mut out = Vec::with_capacity(infos.len());
+    for (name, shape, kind, offset) in infos {
+        let (size, weights) = block(kind).map_err(|e| format!("tensor `{name}`: {e}"))?;
+        let count = shape.iter().try_fold(1usize, |p, &n| p.checked_mul(usize::try_from(n).ok()?));
+        let range = count
+            .filter(|c| c % weights == 0)
+            .and_then(|c| (c / weights).checked_mul(size))
+            .and_then(|n| {
+                let start = data.checked_add(usize::try_from(offset).ok()?)?;
+                Some(start..start.checked_add(n)?)
+            });
+        let slice = range
+            .and_then(|range| bytes.get(range))
+            .ok_or_else(|| format!("tensor `{name}` leaves the file"))?;
+        let mut values = Vec::with_capacity(count.unwrap_or(0));
+        dequantise(kind, slice, &mut values);
+        let rows = shape.first().map_or(0, |&n| n as usize);
+        let rotary = match name.rsplit('.').nth(1) {
+            Some("attn_q") => heads,
+            Some("attn_k") => {
+                if kv_heads == 0 {
+                    heads
+                } else {
+                    kv_heads
+                }
+            }
+            _ => 0,
+        };
+        if rotary > 0 && rows % rotary == 0 && (rows / rotary) % 2 == 0 {
+            values = restore_rotary(&values, rows, rotary);
+        }
+        out.push(Tensor { name: rename(&name), shape, values });
+    }
+    Ok(out)
+}
