@@ -127,6 +127,20 @@ impl Expr {
         }
     }
 
+    /// `(a, s, b)` if the expression is `a*s + b` with constants `a` (not zero) and `b`.
+    pub fn as_linear(&self) -> Option<(i64, Symbol, i64)> {
+        let (rest, constant) = match self.terms.as_slice() {
+            [t] => (t, 0),
+            // The constant term sorts first.
+            [c, t] if c.atoms.is_empty() => (t, c.coef),
+            _ => return None,
+        };
+        match rest.atoms.as_slice() {
+            [Atom::Sym(s)] => Some((rest.coef, *s, constant)),
+            _ => None,
+        }
+    }
+
     /// Whether the expression is the constant `value`.
     pub fn is(&self, value: i64) -> bool {
         self.as_const() == Some(value)

@@ -128,13 +128,6 @@ pub fn load_pt2_bytes(
     }
     let program: ExportedProgram = serde_json::from_slice(text)
         .map_err(|e| unsupported(format!("`{model}` is not what torch.export writes: {e}")))?;
-    let version = &program.schema_version;
-    if version.major != SCHEMA_MAJOR || version.minor < SCHEMA_MINOR_MIN {
-        return Err(unsupported(format!(
-            "archive schema {}.{}; versions {SCHEMA_MAJOR}.{SCHEMA_MINOR_MIN} and later of {SCHEMA_MAJOR} are read (torch 2.9 to 2.15): save the model again with such a torch",
-            version.major, version.minor
-        )));
-    }
     let config = |entry: &str| -> Result<PayloadConfig, ImportError> {
         match archive.range(&format!("{root}{entry}")) {
             Ok(range) => serde_json::from_slice(&file[range]).map_err(|e| {
@@ -143,17 +136,21 @@ pub fn load_pt2_bytes(
             Err(_) => Ok(PayloadConfig::default()),
         }
     };
-    let weights = config("data/weights/model_weights_config.json")?;
-    let constants = config("data/constants/model_constants_config.json")?;
-    if let Some(name) = archive.names().find(|n| {
-        (n.contains("/data/weights/") || n.contains("/data/constants/")) && n.ends_with(".pt")
-    }) && weights.config.is_empty()
-        && constants.config.is_empty()
-    {
+    let pickled = archive.names().find(|n| n.contains("/data/weights/") && n.ends_with(".pt"));
+    if let Some(name) = pickled {
         return Err(unsupported(format!(
             "its weights are in the pickle `{name}` (torch 2.8), which is never executed; load the archive there with torch.export.load and save it again with torch 2.9 or newer"
         )));
     }
+    let version = &program.schema_version;
+    if version.major != SCHEMA_MAJOR || version.minor < SCHEMA_MINOR_MIN {
+        return Err(unsupported(format!(
+            "archive schema {}.{}; versions {SCHEMA_MAJOR}.{SCHEMA_MINOR_MIN} and later of {SCHEMA_MAJOR} are read (torch 2.9 to 2.15): save the model again with such a torch",
+            version.major, version.minor
+        )));
+    }
+    let weights = config("data/weights/model_weights_config.json")?;
+    let constants = config("data/constants/model_constants_config.json")?;
 
     let mut report = WeightReport::default();
     let mut problems = Vec::new();

@@ -67,19 +67,24 @@ pub(crate) fn bind_symbols(program: &Program, shapes: &[&[i64]]) -> Result<Vec<i
             return Err(wrong(port, shape, reason));
         }
         for (axis, (e, &n)) in port.shape.iter().zip(shape).enumerate() {
-            let Some(symbol) = e.as_symbol() else { continue };
+            let Some((factor, symbol, offset)) = e.as_linear() else { continue };
             let decl = &program.symbols[symbol.0 as usize];
             let value = &mut values[symbol.0 as usize];
+            let Some(scaled) = n.checked_sub(offset).filter(|v| v % factor == 0) else {
+                let reason = format!("axis {axis} must be of the form {e}");
+                return Err(wrong(port, shape, reason));
+            };
+            let n = scaled / factor;
             if n < decl.range.min || n > decl.range.max {
                 let reason = format!(
-                    "axis {axis} (`{}`) must be {} to {}",
+                    "axis {axis}: `{}` must be {} to {}",
                     decl.name, decl.range.min, decl.range.max
                 );
                 return Err(wrong(port, shape, reason));
             }
             match value {
                 Some(v) if *v != n => {
-                    let reason = format!("axis {axis} (`{}`) is {v} in another input", decl.name);
+                    let reason = format!("axis {axis}: `{}` is {v} in another input", decl.name);
                     return Err(wrong(port, shape, reason));
                 }
                 _ => *value = Some(n),

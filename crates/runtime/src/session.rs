@@ -190,6 +190,13 @@ impl Session {
         Ok(())
     }
 
+    /// The bytes of a mutable buffer of the model, by its name.
+    pub fn state(&self, name: &str) -> Option<&[u8]> {
+        let buffers = &self.program.buffers;
+        let found = self.states.iter().find(|(b, _)| buffers[*b as usize].name == name);
+        found.map(|(_, tensor)| tensor.bytes())
+    }
+
     /// The stored bytes of a weight of the target.
     fn weight(&self, index: u32) -> Result<&[u8], RunError> {
         let bytes = match &self.weights[index as usize] {

@@ -86,14 +86,19 @@ impl Row<'_, '_> {
         self.builder.value_at(self.lowering, value, index, None)
     }
 
+    /// Adds a parallel axis. An axis of one has the index 0, the form in which broadcasting spells
+    /// it too, so that the results of stages are found under the index they were defined with.
     fn push_outer(&mut self, size: Expr) -> InstId {
+        let single = size.is(1);
         self.outer.push(size);
-        self.builder.outer(self.outer.len() - 1)
+        if single { self.builder.int(0) } else { self.builder.outer(self.outer.len() - 1) }
     }
 
+    /// Adds an axis of the row.
     fn push_inner(&mut self, size: Expr) -> InstId {
+        let single = size.is(1);
         self.inner.push(size);
-        self.builder.inner(self.inner.len() - 1)
+        if single { self.builder.int(0) } else { self.builder.inner(self.inner.len() - 1) }
     }
 
     /// The index of `x` with axes from `first` on inside the row.

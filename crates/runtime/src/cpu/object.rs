@@ -16,6 +16,9 @@ pub(crate) type Entry = unsafe extern "C" fn(*const u8, i64, i64, i64, *mut u8);
 #[derive(Debug)]
 pub struct Object {
     library: Library,
+    /// Stays open as long as the library is loaded: the loader knows libraries by their path, and a
+    /// later object must not get the same `/proc/self/fd/N`. Dropped after `library`.
+    _file: File,
 }
 
 fn device(reason: String) -> RunError {
@@ -47,7 +50,7 @@ impl Object {
         // what it contains is the caller's promise.
         let library = unsafe { Library::open(Some(&path), flags) }
             .map_err(|e| device(format!("native code could not be loaded: {e}")))?;
-        Ok(Object { library })
+        Ok(Object { library, _file: file })
     }
 
     /// Looks up an entry point.
