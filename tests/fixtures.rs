@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use safetensors::SafeTensors;
 use zeroforge_artifact::container::write_atomically;
 use zeroforge_artifact::{CpuIsa, DType, Target};
+use zeroforge_compiler::cache::Cache;
 use zeroforge_compiler::pipeline::{CompileOptions, compile};
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_import::{ImportOptions, load_pt2};
@@ -111,12 +112,13 @@ fn run(pt2: &Path, target: Target) -> Result<(), Failed> {
         targets: vec![target],
         model_hash: imported.hash.clone(),
         external_weights: false,
+        cache: Cache::none(),
     };
     let bytes = compile(&imported.graph, &files, &options, &|_| {})?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("fixture.zfa");
     write_atomically(&path, &bytes)?;
-    let model = Model::open(&path, &OpenOptions { verify_all: true })?;
+    let model = Model::open(&path, &OpenOptions { verify_all: true, ..Default::default() })?;
     let mut session =
         Session::cpu(&model, SessionOptions { threads: Some(2), ..Default::default() })?;
     let expected = read_expected(&pt2.with_extension("safetensors"))?;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod cache;
 pub mod cpu;
 pub mod kernel_spec;
 pub mod loop_ir;

@@ -11,6 +11,7 @@ use zeroforge_graph::Graph;
 use zeroforge_graph::ir::{Bytes, WeightData, WeightStore};
 
 use crate::backend::{Backend, CodegenError};
+use crate::cache::Cache;
 use crate::cpu::{self, CpuBackend, CpuCompileError, HostCompiler};
 use crate::lower::{self, LowerError, WeightLayout};
 use crate::memory_plan;
@@ -25,6 +26,8 @@ pub struct CompileOptions {
     pub model_hash: String,
     /// Keep weights that come from files outside the artifact.
     pub external_weights: bool,
+    /// Where compiled kernels are kept.
+    pub cache: Cache,
 }
 
 /// A step of the work, for progress displays.
@@ -87,7 +90,7 @@ pub fn compile(
     let mut compiled = Vec::new();
     for &target in &options.targets {
         progress(Progress::Lower(target));
-        compiled.push(compile_target(graph, target, progress, &mut compilers)?);
+        compiled.push(compile_target(graph, target, options, progress, &mut compilers)?);
     }
     pack(graph, store, options, compiled, compilers, progress)
 }
@@ -95,6 +98,7 @@ pub fn compile(
 fn compile_target(
     graph: &Graph,
     target: Target,
+    options: &CompileOptions,
     progress: &(dyn Fn(Progress) + Sync),
     compilers: &mut Vec<String>,
 ) -> Result<Compiled, CompileError> {
@@ -105,7 +109,7 @@ fn compile_target(
     if !compilers.contains(&compiler.version) {
         compilers.push(compiler.version.clone());
     }
-    let elf = cpu::compile(&compiler, &schedule.sources, isa, &|done, total| {
+    let elf = cpu::compile(&compiler, &schedule.sources, isa, &options.cache, &|done, total| {
         progress(Progress::Compile(target, done, total));
     })?;
     Ok(Compiled { schedule, modules: vec![Module::Elf(elf)] })

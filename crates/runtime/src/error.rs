@@ -82,6 +82,9 @@ pub enum RunError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A signing policy that the artifact does not meet.
+    #[error("{0}")]
+    Signature(String),
     /// A device or its driver.
     #[error("{device}: {reason}")]
     Device {

@@ -13,6 +13,7 @@ mod external;
 mod model;
 mod session;
 pub mod tensor;
+pub mod tensor_io;
 
 pub use error::RunError;
 pub use model::{Model, OpenOptions, host_has};

@@ -14,6 +14,8 @@ use crate::RunError;
 pub struct OpenOptions {
     /// Check every hash at once instead of when a part is first used.
     pub verify_all: bool,
+    /// Refuse artifacts that none of these minisign public keys has signed. Empty: anything goes.
+    pub trusted_keys: Vec<String>,
 }
 
 /// An artifact mapped into memory and structurally checked. Cheap to clone; starts no threads and
@@ -33,7 +35,11 @@ impl Model {
         // never rewritten in place, which keeps the mapped inode whole.
         let map = unsafe { Mmap::map(&file) }.map_err(failed("mapping"))?;
         let artifact = Artifact::parse(map)?;
-        if options.verify_all {
+        if !options.trusted_keys.is_empty() {
+            check_signature(&artifact, &options.trusted_keys)?;
+        }
+        // A signature vouches for hashes; it is worth something only if they are checked.
+        if options.verify_all || !options.trusted_keys.is_empty() {
             artifact.verify_all()?;
         }
         Ok(Model { artifact: Arc::new(artifact) })
@@ -70,6 +76,31 @@ impl Model {
             .into()
         })
     }
+}
+
+/// Checks the embedded signature of the root hash against a set of keys.
+fn check_signature(artifact: &Artifact<Mmap>, keys: &[String]) -> Result<(), RunError> {
+    use minisign_verify::{PublicKey, Signature};
+    let refuse = |reason: &str| {
+        let name = &artifact.manifest().name;
+        RunError::Signature(format!("artifact `{name}` is refused: {reason}"))
+    };
+    let block = artifact.signature().ok_or_else(|| {
+        refuse("it is not signed; sign it with `zeroforge sign` or open it without a list of trusted keys")
+    })?;
+    let text = std::str::from_utf8(block).map_err(|_| refuse("its signature is no text"))?;
+    let signature = Signature::decode(text)
+        .map_err(|e| refuse(&format!("its signature is malformed ({e})")))?;
+    for key in keys {
+        let key =
+            PublicKey::decode(key.trim()).or_else(|_| PublicKey::from_base64(key.trim())).map_err(
+                |e| RunError::Signature(format!("a trusted key is no minisign public key ({e})")),
+            )?;
+        if key.verify(&artifact.root_hash(), &signature, false).is_ok() {
+            return Ok(());
+        }
+    }
+    Err(refuse("none of the trusted keys has signed it"))
 }
 
 /// Whether this machine can execute a level.

@@ -11,6 +11,7 @@ use zeroforge_artifact::CpuIsa;
 
 use super::{ABI, PRELUDE};
 use crate::backend::KernelSource;
+use crate::cache::Cache;
 
 /// Kernels per translation unit.
 const UNIT: usize = 6;
@@ -164,6 +165,7 @@ pub fn compile(
     compiler: &HostCompiler,
     sources: &[KernelSource],
     isa: CpuIsa,
+    cache: &Cache,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<u8>, CpuCompileError> {
     let folder = tempfile::tempdir().map_err(io("creating a temporary folder"))?;
@@ -193,7 +195,15 @@ pub fn compile(
                 args.push("-fno-builtin");
             }
             args.extend(["-c", &source, "-o", &object]);
-            compiler.run(folder, &source, &args)?;
+            let parts = [compiler.version.as_bytes(), units[i].as_bytes()];
+            let key = Cache::key(parts.into_iter().chain(args.iter().map(|a| a.as_bytes())));
+            let path = folder.join(&object);
+            if let Some(bytes) = cache.get(&key) {
+                std::fs::write(&path, bytes).map_err(io("writing a cached object"))?;
+            } else {
+                compiler.run(folder, &source, &args)?;
+                cache.put(&key, &std::fs::read(&path).map_err(io("reading an object"))?);
+            }
             progress(1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed), total);
         }
     };

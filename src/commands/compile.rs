@@ -1,0 +1,148 @@
+//! `zeroforge compile`: a torch.export archive into an artifact.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use zeroforge_artifact::Target;
+use zeroforge_artifact::container::write_atomically;
+use zeroforge_compiler::cache::{Cache, DEFAULT_LIMIT};
+use zeroforge_compiler::cpu::CpuBackend;
+use zeroforge_compiler::pipeline::{CompileOptions, Progress, compile, schedule_for};
+use zeroforge_graph::Graph;
+use zeroforge_import::weights::{WeightFiles, WeightReport};
+use zeroforge_import::{ImportOptions, load_pt2};
+
+use crate::args::{CompileArgs, Emit};
+use crate::exit::Exit;
+use crate::output::{Output, bytes, duration};
+
+pub(crate) fn run(args: &CompileArgs, output: &Output) -> Result<Exit> {
+    let start = Instant::now();
+    let targets = targets(&args.target)?;
+    let mut files = WeightFiles::none();
+    for path in &args.weights {
+        files.add(path)?;
+    }
+    let imported = load_pt2(&args.model, &files, &ImportOptions::default())?;
+    check_weights(&imported.weights, output)?;
+    let import_time = start.elapsed();
+
+    let cache = if args.no_cache { Cache::none() } else { Cache::user() };
+    let options = CompileOptions {
+        targets: targets.clone(),
+        model_hash: imported.hash.clone(),
+        external_weights: args.external_weights,
+        cache: cache.clone(),
+    };
+    for (what, folder) in &args.emit {
+        emit(*what, folder, &imported.graph, &targets)?;
+    }
+    let compile_start = Instant::now();
+    let mut artifact = compile(&imported.graph, &files, &options, &|event| match event {
+        Progress::Lower(target) => output.progress(&format!("lower {target}"), 0, 1),
+        Progress::Compile(target, done, total) => output.progress(&target.to_string(), done, total),
+        Progress::Weights(done, total) => output.progress("weights", done, total),
+    })?;
+    output.finish();
+    if let Some(key) = &args.sign {
+        artifact = super::keys::sign_bytes(&artifact, key)?;
+    }
+    let path = match &args.output {
+        Some(path) => path.clone(),
+        None => Path::new(args.model.file_stem().unwrap_or_default()).with_extension("zfa"),
+    };
+    write_atomically(&path, &artifact)?;
+    cache.trim(DEFAULT_LIMIT);
+    let (compile_time, total) = (compile_start.elapsed(), start.elapsed());
+    output.result(
+        &format!(
+            "{}: {} for {} (import {}, compile {}, total {})",
+            path.display(),
+            bytes(artifact.len() as u64),
+            targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", "),
+            duration(import_time),
+            duration(compile_time),
+            duration(total),
+        ),
+        || {
+            json!({
+                "event": "compiled",
+                "artifact": path,
+                "bytes": artifact.len(),
+                "targets": targets.iter().map(Target::to_string).collect::<Vec<_>>(),
+                "import_seconds": import_time.as_secs_f64(),
+                "compile_seconds": compile_time.as_secs_f64(),
+                "total_seconds": total.as_secs_f64(),
+            })
+        },
+    );
+    Ok(Exit::Success)
+}
+
+/// Targets by name; `cpu` stands for every level, and is the default.
+fn targets(names: &[String]) -> Result<Vec<Target>> {
+    let mut out = Vec::new();
+    let default = ["cpu".to_owned()];
+    for name in if names.is_empty() { &default[..] } else { names } {
+        let list = match name.as_str() {
+            "cpu" => vec![Target::X86_64_V3, Target::X86_64_V4],
+            name => vec![name.parse::<Target>()?],
+        };
+        out.extend(list.into_iter().filter(|t| !out.contains(t)).collect::<Vec<_>>());
+    }
+    Ok(out)
+}
+
+fn check_weights(report: &WeightReport, output: &Output) -> Result<()> {
+    let mut problems = Vec::new();
+    for name in &report.missing {
+        problems.push(format!("  `{name}` is in no weight file"));
+    }
+    for (name, reason) in &report.mistyped {
+        problems.push(format!("  `{name}`: {reason}"));
+    }
+    if !problems.is_empty() {
+        bail!(
+            "{} of the model's weights are missing or do not fit; name their file with --weights:\n{}",
+            problems.len(),
+            problems.join("\n")
+        );
+    }
+    if !report.unexpected.is_empty() {
+        let some: Vec<&str> = report.unexpected.iter().take(4).map(String::as_str).collect();
+        let more = report.unexpected.len() - some.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        output.note(&format!("note: not used by the model: {}{more}", some.join(", ")));
+    }
+    Ok(())
+}
+
+fn emit(what: Emit, folder: &Path, graph: &Graph, targets: &[Target]) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("creating `{}`", folder.display()))?;
+    let write = |name: String, text: &str| -> Result<()> {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))
+    };
+    for &target in targets {
+        let Target::Cpu { isa } = target else { continue };
+        match what {
+            Emit::Kernels | Emit::Schedule => {
+                let schedule = schedule_for(graph, &CpuBackend::new(isa), target)?;
+                if what == Emit::Schedule {
+                    write(
+                        format!("{}.{target}.json", graph.name),
+                        &serde_json::to_string_pretty(&schedule.program)?,
+                    )?;
+                } else {
+                    for source in &schedule.sources {
+                        write(format!("{}.{target}.c", source.entry), &source.text)?;
+                    }
+                }
+            }
+            Emit::Graph | Emit::Ptx | Emit::Sass => {}
+        }
+    }
+    Ok(())
+}

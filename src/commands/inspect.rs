@@ -1,0 +1,96 @@
+//! `zeroforge inspect`: what is in an artifact.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use serde_json::json;
+use zeroforge_artifact::manifest::WeightStorage;
+use zeroforge_artifact::program::{Port, Program};
+use zeroforge_runtime::{Model, OpenOptions};
+
+use crate::args::InspectArgs;
+use crate::exit::Exit;
+use crate::output::{Output, bytes};
+
+fn describe(program: &Program, port: &Port) -> String {
+    let sizes: Vec<String> = port
+        .shape
+        .iter()
+        .map(|e| match e.as_symbol().and_then(|s| program.symbols.get(s.0 as usize)) {
+            Some(decl) => decl.name.clone(),
+            None => e.to_string(),
+        })
+        .collect();
+    format!("{}: {} [{}]", port.name, port.dtype, sizes.join(", "))
+}
+
+pub(crate) fn run(args: &InspectArgs, output: &Output) -> Result<Exit> {
+    let model = Model::open(&args.artifact, &OpenOptions::default())?;
+    let manifest = model.manifest();
+    let mut text = String::new();
+    let mut targets = Vec::new();
+    writeln!(text, "{} ({})", manifest.name, bytes(model.artifact().bytes().len() as u64))?;
+    writeln!(text, "  by {}", manifest.provenance.generator)?;
+    for compiler in &manifest.provenance.compilers {
+        writeln!(text, "  with {compiler}")?;
+    }
+    writeln!(text, "  from model {}", manifest.provenance.model_hash)?;
+    let signed = if model.artifact().signature().is_some() { "signed" } else { "not signed" };
+    writeln!(text, "  {signed}")?;
+    let external = manifest
+        .weights
+        .iter()
+        .filter(|w| matches!(w.storage, WeightStorage::External { .. }))
+        .count();
+    let total: u64 = manifest.weights.iter().map(|w| w.bytes).sum();
+    writeln!(text, "  {} weights, {}, {external} external", manifest.weights.len(), bytes(total))?;
+    for (i, entry) in manifest.targets.iter().enumerate() {
+        let program = model.artifact().program(i)?;
+        if i == 0 {
+            for s in &program.symbols {
+                writeln!(text, "  size {}: {} to {}", s.name, s.range.min, s.range.max)?;
+            }
+            for port in &program.inputs {
+                writeln!(text, "  input {}", describe(&program, port))?;
+            }
+            for port in &program.outputs {
+                let mutates = if port.mutates.is_some() { " (updates the input)" } else { "" };
+                writeln!(text, "  output {}{mutates}", describe(&program, port))?;
+            }
+        }
+        writeln!(
+            text,
+            "  target {}: {} kernels, {} steps",
+            entry.target,
+            program.kernels.len(),
+            program.steps.len()
+        )?;
+        if args.steps {
+            for step in &program.steps {
+                let kernel = &program.kernels[step.kernel as usize];
+                writeln!(text, "    {}  {}", kernel.doc, step.origin)?;
+            }
+        }
+        targets.push(json!({
+            "target": entry.target.to_string(),
+            "kernels": program.kernels.iter().map(|k| json!({"entry": k.entry, "doc": k.doc})).collect::<Vec<_>>(),
+            "steps": program.steps.len(),
+            "inputs": program.inputs,
+            "outputs": program.outputs,
+            "symbols": program.symbols,
+        }));
+    }
+    output.result(text.trim_end(), || {
+        json!({
+            "event": "artifact",
+            "name": manifest.name,
+            "provenance": manifest.provenance,
+            "signed": model.artifact().signature().is_some(),
+            "weights": manifest.weights.len(),
+            "weight_bytes": total,
+            "external_weights": external,
+            "targets": targets,
+        })
+    });
+    Ok(Exit::Success)
+}

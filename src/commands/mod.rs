@@ -1,0 +1,10 @@
+//! One command, one file.
+
+pub(crate) mod bench;
+pub(crate) mod compile;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod inspect;
+pub(crate) mod keys;
+pub(crate) mod run;
+pub(crate) mod toolchain;

@@ -1,0 +1,104 @@
+//! `zeroforge run`: an artifact on named inputs.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use zeroforge_artifact::container::write_atomically;
+use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor, tensor_io};
+
+use crate::args::{DeviceName, RunArgs};
+use crate::exit::Exit;
+use crate::output::{Output, duration};
+
+pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
+    let start = Instant::now();
+    let options =
+        OpenOptions { trusted_keys: super::keys::read_public(&args.trust)?, ..Default::default() };
+    let model = Model::open(&args.artifact, &options)?;
+    let open = start.elapsed();
+    if args.device == DeviceName::Cuda {
+        bail!(zeroforge_runtime::RunError::Device {
+            device: "cuda".to_owned(),
+            reason: "this build runs artifacts on the CPU only; use --device cpu".to_owned(),
+        });
+    }
+    let load_start = Instant::now();
+    let mut session = Session::cpu(
+        &model,
+        SessionOptions {
+            threads: args.threads,
+            external_weights: args.weights.clone(),
+            profile: args.profile,
+        },
+    )?;
+    let load = load_start.elapsed();
+    let inputs = inputs(args, &session)?;
+    let outputs = session.run(inputs)?;
+    let phases = session.phases().clone();
+    if let Some(path) = &args.output {
+        write_atomically(path, &tensor_io::to_safetensors(&outputs)?)?;
+    }
+    for (name, tensor) in &outputs {
+        output.result(&format!("{name}: {} {:?} {}", tensor.dtype(), tensor.shape(), preview(tensor)), || {
+            json!({"event": "output", "name": name, "dtype": tensor.dtype().name(), "shape": tensor.shape()})
+        });
+    }
+    if args.profile {
+        for step in session.profile() {
+            let rate = step.flops as f64 / step.time.as_secs_f64() / 1e9;
+            output.result(
+                &format!("{:>10}  {rate:7.1} GFLOP/s  {}  {}", duration(step.time), step.kernel, step.origin),
+                || json!({"event": "step", "seconds": step.time.as_secs_f64(), "kernel": step.kernel, "origin": step.origin}),
+            );
+        }
+    }
+    output.result(
+        &format!(
+            "open {}, load {}, bind {}, compute {}",
+            duration(open),
+            duration(load),
+            duration(phases.bind),
+            duration(phases.compute)
+        ),
+        || {
+            json!({"event": "phases", "open": open.as_secs_f64(), "load": load.as_secs_f64(),
+                "bind": phases.bind.as_secs_f64(), "compute": phases.compute.as_secs_f64()})
+        },
+    );
+    Ok(Exit::Success)
+}
+
+fn inputs(args: &RunArgs, session: &Session) -> Result<Vec<(String, Tensor)>> {
+    let mut inputs = Vec::new();
+    for text in &args.input {
+        let Some((name, value)) = text.split_once('=') else {
+            inputs.extend(tensor_io::read_safetensors(Path::new(text))?);
+            continue;
+        };
+        let path = Path::new(value);
+        let tensor = match path.extension().and_then(|e| e.to_str()) {
+            Some("npy") => tensor_io::read_npy(path)?,
+            Some("safetensors") => {
+                let tensors = tensor_io::read_safetensors(path)?;
+                let found = tensors.into_iter().find(|(n, _)| n == name);
+                found.with_context(|| format!("`{value}` holds no tensor `{name}`"))?.1
+            }
+            _ => {
+                let port = session.program().inputs.iter().find(|p| p.name == name);
+                let dtype = port.map_or(zeroforge_artifact::DType::F32, |p| p.dtype);
+                tensor_io::from_json(value, dtype).with_context(|| format!("input `{name}`"))?
+            }
+        };
+        inputs.push((name.to_owned(), tensor));
+    }
+    Ok(inputs)
+}
+
+/// The first few values.
+fn preview(tensor: &Tensor) -> String {
+    let values: Vec<String> = tensor.to_f64().iter().take(6).map(|v| format!("{v:.6}")).collect();
+    let more = if values.len() == 6 { ", ..." } else { "" };
+    format!("[{}{more}]", values.join(", "))
+}

@@ -1,0 +1,80 @@
+//! Exit codes, the only place that chooses them. Documented in `docs/exit-codes.md`.
+
+use std::process::ExitCode;
+
+use zeroforge_compiler::cpu::CpuCompileError;
+use zeroforge_compiler::pipeline::CompileError;
+use zeroforge_import::ImportError;
+use zeroforge_runtime::RunError;
+
+/// What a command ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done.
+    Success = 0,
+    /// Anything without a code of its own.
+    Failure = 1,
+    /// The model cannot be read: damaged, or of an unknown kind or version.
+    BadModel = 3,
+    /// The model has parts that are not supported, or weights that do not fit.
+    Unsupported = 4,
+    /// A compiler or toolkit is missing or failed.
+    Toolchain = 5,
+    /// The artifact is damaged, of another version or target, or its signature is refused.
+    BadArtifact = 6,
+    /// The inputs of a run do not fit the model.
+    BadInput = 7,
+    /// A file could not be read or written.
+    Io = 8,
+    /// A device is missing or failed.
+    Device = 9,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The code of an error, by its cause.
+pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
+    use zeroforge_artifact::ArtifactError;
+    for cause in error.chain() {
+        if let Some(e) = cause.downcast_ref::<ImportError>() {
+            return match e {
+                ImportError::Read { .. } => Exit::Io,
+                ImportError::Archive { .. } | ImportError::Unsupported { .. } => Exit::BadModel,
+                ImportError::Model { .. } | ImportError::Weights { .. } => Exit::Unsupported,
+            };
+        }
+        if let Some(e) = cause.downcast_ref::<CompileError>() {
+            return match e {
+                CompileError::Cpu(CpuCompileError::Io { .. }) => Exit::Io,
+                CompileError::Cpu(_) => Exit::Toolchain,
+                CompileError::Artifact(ArtifactError::Write { .. }) => Exit::Io,
+                _ => Exit::Unsupported,
+            };
+        }
+        let artifact = |e: &ArtifactError| match e {
+            ArtifactError::Write { .. } => Exit::Io,
+            _ => Exit::BadArtifact,
+        };
+        if let Some(e) = cause.downcast_ref::<ArtifactError>() {
+            return artifact(e);
+        }
+        if let Some(e) = cause.downcast_ref::<RunError>() {
+            return match e {
+                RunError::Artifact(e) => artifact(e),
+                RunError::File { .. } => Exit::Io,
+                RunError::Signature(_) => Exit::BadArtifact,
+                RunError::Device { .. } => Exit::Device,
+                _ => Exit::BadInput,
+            };
+        }
+        if cause.downcast_ref::<std::io::Error>().is_some() {
+            return Exit::Io;
+        }
+    }
+    Exit::Failure
+}
