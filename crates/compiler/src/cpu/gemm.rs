@@ -27,9 +27,13 @@ struct Blocking {
     rows: i64,
 }
 
-fn blocking(isa: CpuIsa, acc: DType) -> Blocking {
-    let lanes = isa.f32_lanes() as i64 / if acc == DType::F64 { 2 } else { 1 };
+fn blocking(isa: CpuIsa, spec: &GemmSpec) -> Blocking {
+    let lanes = isa.f32_lanes() as i64 / if acc_dtype(spec) == DType::F64 { 2 } else { 1 };
     match isa {
+        // Three vectors need fewer loads per multiply; taken where no column is padding.
+        CpuIsa::X86_64V4 if spec.n.is_some_and(|n| n % (3 * lanes) == 0) => {
+            Blocking { lanes, vectors: 3, rows: 8 }
+        }
         // 16 registers: 6 x 2 accumulators, two of B, one broadcast.
         CpuIsa::X86_64V3 => Blocking { lanes, vectors: 2, rows: 6 },
         // 32 registers: 12 x 2 accumulators, two of B; A is broadcast from memory.
@@ -43,7 +47,7 @@ fn acc_dtype(spec: &GemmSpec) -> DType {
 
 /// Columns per panel.
 pub(super) fn panel(isa: CpuIsa, spec: &GemmSpec) -> i64 {
-    let b = blocking(isa, acc_dtype(spec));
+    let b = blocking(isa, spec);
     b.lanes * b.vectors
 }
 
@@ -100,7 +104,11 @@ impl Names for EpilogueNames<'_> {
 
 /// Row counts for which a microkernel is instantiated, largest first.
 fn row_counts(max: i64, m: Option<i64>) -> Vec<i64> {
-    let all: &[i64] = if max == 12 { &[12, 8, 6, 4, 3, 2, 1] } else { &[6, 4, 3, 2, 1] };
+    let all: &[i64] = match max {
+        12 => &[12, 8, 6, 4, 3, 2, 1],
+        8 => &[8, 6, 4, 3, 2, 1],
+        _ => &[6, 4, 3, 2, 1],
+    };
     let Some(m) = m else { return all.to_vec() };
     // Only those that the split of this many rows needs.
     let mut used = Vec::new();
@@ -206,7 +214,7 @@ pub(super) fn microkernel(
 /// Prints the kernel as a C function with its helpers.
 pub(super) fn print(isa: CpuIsa, spec: &GemmSpec, entry: &str) -> Result<String, std::fmt::Error> {
     let acc = acc_dtype(spec);
-    let Blocking { lanes, vectors, rows } = blocking(isa, acc);
+    let Blocking { lanes, vectors, rows } = blocking(isa, spec);
     let nr = lanes * vectors;
     let (ty, a_ty, b_ty, c_ty) =
         (compute_type(acc), memory_type(spec.a), memory_type(spec.b), memory_type(spec.c));
