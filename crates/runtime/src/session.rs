@@ -238,7 +238,9 @@ impl Session {
         let program = Arc::clone(&self.program);
         let mut outputs = Vec::with_capacity(program.outputs.len());
         for (port, shape) in program.outputs.iter().zip(&self.bindings[at].outputs) {
-            outputs.push(Tensor::zeros(port.dtype, shape)?);
+            // Outputs that live in an input need no memory of their own.
+            let own = !matches!(program.buffers[port.buffer as usize].place, Place::Input(_));
+            outputs.push(Tensor::zeros(port.dtype, if own { shape } else { &[0] })?);
         }
         let addresses = self.addresses(at, &mut inputs, &mut outputs)?;
         self.phases.bind = start.elapsed();
@@ -247,11 +249,13 @@ impl Session {
         self.launch(at, &addresses);
         self.phases.compute = compute.elapsed();
 
-        let mut named = Vec::with_capacity(outputs.len());
-        for (port, output) in program.outputs.iter().zip(outputs) {
-            // An output whose buffer is an input was updated in place.
-            let value = match program.buffers[port.buffer as usize].place {
-                Place::Input(i) => inputs[i as usize].clone(),
+        let mut named: Vec<(String, Tensor)> = Vec::with_capacity(outputs.len());
+        for (at, (port, output)) in program.outputs.iter().zip(outputs).enumerate() {
+            // An output whose buffer is an input was updated in place: the input's memory moves on.
+            let earlier = program.outputs[..at].iter().position(|p| p.buffer == port.buffer);
+            let value = match (program.buffers[port.buffer as usize].place.clone(), earlier) {
+                (Place::Input(_), Some(same)) => named[same].1.clone(),
+                (Place::Input(i), None) => std::mem::replace(&mut inputs[i as usize], output),
                 _ => output,
             };
             named.push((port.name.clone(), value));

@@ -1,0 +1,24 @@
+//! Runs the compiled example models and compares them with what torch computed:
+//! `zeroforge-demo minilm ARTIFACT TOKENIZER EXPECTED` and
+//! `zeroforge-demo smollm2 PREFILL DECODE EXPECTED`.
+
+mod minilm;
+mod smollm2;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let paths: Vec<PathBuf> = args.iter().skip(1).map(PathBuf::from).collect();
+    match (args.first().map(String::as_str), &paths[..]) {
+        (Some("minilm"), [artifact, tokenizer, expected]) => {
+            minilm::run(artifact, tokenizer, expected)
+        }
+        (Some("smollm2"), [prefill, decode, expected]) => smollm2::run(prefill, decode, expected),
+        _ => bail!(
+            "usage: zeroforge-demo minilm ARTIFACT TOKENIZER EXPECTED | smollm2 PREFILL DECODE EXPECTED"
+        ),
+    }
+}
