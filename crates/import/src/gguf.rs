@@ -4,7 +4,7 @@
 //! GGUF and half a head apart in transformers, so those rows are put back.
 
 /// Most tensors or metadata entries a file may have.
-pub const MAX_ENTRIES: u64 = 1 << 20;
+const MAX_ENTRIES: u64 = 1 << 20;
 /// Longest string.
 const MAX_STRING: u64 = 1 << 24;
 

@@ -11,7 +11,7 @@ use crate::pt2::schema::{ExportedProgram, Payload, PayloadConfig, SymInt};
 use crate::weights::{WeightFiles, WeightReport};
 
 /// Largest graph description in bytes.
-pub const MAX_MODEL_JSON: usize = 1 << 30;
+const MAX_MODEL_JSON: usize = 1 << 30;
 /// Oldest archive schema that is read (torch 2.9).
 const SCHEMA_MAJOR: i64 = 8;
 const SCHEMA_MINOR_MIN: i64 = 9;

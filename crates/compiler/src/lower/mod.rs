@@ -4,8 +4,8 @@
 //! Lowering is demand driven. Nodes are visited in order; contractions, attention, reductions and
 //! scatters ("anchors") become kernels, after pulling in the pointwise nodes that only they feed.
 //! Everything else stays unevaluated until a reader needs it, and is then either computed inside
-//! the reader (an index lambda, see [`expression`]) or stored by a kernel of its own, whichever
-//! [`decide`] says. Layout ops never become kernels unless a reader needs memory in that order.
+//! the reader (an index lambda, see `expression`) or stored by a kernel of its own, whichever
+//! `decide` says. Layout ops never become kernels unless a reader needs memory in that order.
 
 mod attention;
 mod conv;

@@ -1,11 +1,10 @@
 //! Arguments of an exported node by name. torch omits arguments that have their default, so every
 //! accessor takes the ATen schema's default.
 
-use zeroforge_artifact::{DType, Expr};
+use zeroforge_artifact::Expr;
 use zeroforge_graph::ValueId;
 
 use super::Importer;
-use super::dtype::dtype_from_code;
 use crate::pt2::schema::{Argument, Node, OptionalTensor, SymIntArgument};
 
 /// A number argument.
@@ -173,15 +172,5 @@ impl<'a> Args<'a> {
             e.as_const().ok_or_else(|| format!("argument `{name}` holds the symbolic size `{e}`"))
         };
         sizes.iter().map(constant).collect::<Result<_, _>>().map(Some)
-    }
-
-    pub(super) fn dtype(&self, name: &str) -> Result<Option<DType>, String> {
-        match self.find(name) {
-            None => Ok(None),
-            Some(Argument::AsScalarType(code) | Argument::AsInt(code)) => {
-                dtype_from_code(*code).map(Some)
-            }
-            Some(other) => self.wrong(name, other, "an element type"),
-        }
     }
 }

@@ -108,7 +108,6 @@ pub(crate) enum Argument {
     AsComplex(Value),
     AsNestedTensors(Value),
     AsIntLists(Value),
-    AsStringToArgument(Value),
     #[serde(untagged)]
     Other(Value),
 }

