@@ -94,7 +94,9 @@ fn compare(name: &str, found: &Tensor, expected: &Tensor, e: &Expected) -> Resul
     let exact = !expected.dtype().is_float();
     for (i, (a, b)) in found.to_f64().into_iter().zip(expected.to_f64()).enumerate() {
         let same = a == b || a.is_nan() && b.is_nan();
-        if !same && (exact || !((a - b).abs() <= e.atol + e.rtol * b.abs())) {
+        // NaN on either side is not close.
+        let close = !exact && (a - b).abs() <= e.atol + e.rtol * b.abs();
+        if !same && !close {
             return Err(format!("{name}: element {i} is {a}, torch has {b}").into());
         }
     }
