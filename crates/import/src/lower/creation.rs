@@ -34,6 +34,7 @@ pub(super) fn lower(
             _ => size_tensor(im, args),
         },
         "arange" => arange(im, op, args),
+        "linspace" => linspace(im, args),
         "eye" => eye(im, args),
         "tril" | "triu" => triangle(im, base, args),
         _ => return None,
@@ -79,6 +80,34 @@ fn arange(im: &mut Importer<'_>, op: &str, args: Args<'_>) -> Result<ValueId, St
     let start = im.float(args.float("start", 0.0)?, dtype)?;
     let x = im.binary(zeroforge_graph::op::BinaryOp::Mul, x, step)?;
     im.binary(zeroforge_graph::op::BinaryOp::Add, x, start)
+}
+
+/// Evenly spaced from `start` to `end`, each half counted from its end as torch does, so that both
+/// ends are exact.
+fn linspace(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
+    use zeroforge_graph::op::BinaryOp;
+    let (dtype, shape) = (im.result_dtype(args)?, im.result_shape(args)?);
+    if !dtype.is_float() {
+        return Err("linspace of integers is not supported; use arange".to_owned());
+    }
+    let steps = shape[0].as_const().ok_or("linspace needs a constant number of steps")?;
+    let (start, end) = (args.float("start", 0.0)?, args.float("end", 0.0)?);
+    let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
+    let iota = |start| Op::Iota { dtype: DType::I64, len: shape[0].clone(), start, step: 1 };
+    let i = im.push(iota(Expr::constant(0)), &[])?;
+    let from_end = im.push(iota(Expr::constant(1 - steps)), &[])?;
+    let middle = im.scalar(Scalar::Int(steps / 2), DType::I64)?;
+    let first_half = im.binary(BinaryOp::Lt, i, middle)?;
+    let step = im.float(step, dtype)?;
+    let mut half = |index, base: f64| -> Result<ValueId, String> {
+        let index = im.cast(index, dtype)?;
+        let distance = im.binary(BinaryOp::Mul, index, step)?;
+        let base = im.float(base, dtype)?;
+        im.binary(BinaryOp::Add, distance, base)
+    };
+    let low = half(i, start)?;
+    let high = half(from_end, if steps > 1 { end } else { start })?;
+    im.push(Op::Where, &[first_half, low, high])
 }
 
 /// Row and column indices of the last two axes, as `[rows, 1]` and `[columns]`.

@@ -21,6 +21,7 @@ pub(super) fn lower(
         "index" | "_unsafe_index" => index(im, args),
         "index_copy" => index_copy(im, "source", false, args),
         "index_add" => index_copy(im, "source", true, args),
+        "index_fill" => index_fill(im, args),
         "index_put" | "_unsafe_index_put" => index_put(im, args),
         "scatter" | "scatter_add" => scatter(im, base, op, args),
         "slice_scatter" => slice_scatter(im, args),
@@ -92,6 +93,24 @@ fn index_copy(
     let index = im.reshape(index, vec![shape[axis].clone()])?;
     let src = if im.shape(src) == shape { src } else { im.reshape(src, shape)? };
     im.push(Op::IndexCopy { axis, accumulate }, &[x, index, src])
+}
+
+/// Writes one value at a list of positions.
+fn index_fill(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
+    let (x, index) = (args.tensor(im, "self")?, args.tensor(im, "index")?);
+    let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
+    let mut shape = im.shape(x);
+    shape[axis] = im.ty(index).numel();
+    let index = im.reshape(index, vec![shape[axis].clone()])?;
+    let src = match args.scalar("value") {
+        Ok(Some(value)) => im.full(value, im.dtype(x), shape)?,
+        _ => {
+            let value = args.tensor(im, "value")?;
+            let value = im.cast(value, im.dtype(x))?;
+            im.push(Op::Expand(shape), &[value])?
+        }
+    };
+    im.push(Op::IndexCopy { axis, accumulate: false }, &[x, index, src])
 }
 
 fn index_put(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {

@@ -61,6 +61,8 @@ pub(crate) struct Importer<'a> {
     symbols: Symbols,
     values: HashMap<String, ValueId>,
     sizes: HashMap<String, Expr>,
+    /// Results that have no lowering, and the op they are of: an error only where they are read.
+    uncomputed: HashMap<String, String>,
     origin: Origin,
     diagnostics: Vec<Diagnostic>,
 }
@@ -80,6 +82,7 @@ pub(crate) fn import(
         symbols: Symbols::default(),
         values: HashMap::new(),
         sizes: HashMap::new(),
+        uncomputed: HashMap::new(),
         origin: Origin::default(),
         diagnostics: Vec::new(),
     };
@@ -103,7 +106,10 @@ impl<'a> Importer<'a> {
     }
 
     fn value(&self, name: &str) -> Result<ValueId, String> {
-        self.values.get(name).copied().ok_or_else(|| format!("value `{name}` is not defined"))
+        self.values.get(name).copied().ok_or_else(|| match self.uncomputed.get(name) {
+            Some(op) => format!("it reads `{name}`, a result of {op} that is not supported"),
+            None => format!("value `{name}` is not defined"),
+        })
     }
 
     fn size(&self, size: &SymIntArgument) -> Result<Expr, String> {
@@ -303,8 +309,7 @@ impl<'a> Importer<'a> {
                 for (i, output) in names.iter().enumerate() {
                     let Some(output) = output else { continue };
                     let Some(&value) = results.get(i) else {
-                        self.report(&name, &op, format!("result {i} is not computed"));
-                        self.stand_in(output);
+                        self.uncomputed.insert(output.clone(), op.clone());
                         continue;
                     };
                     if let Err(message) = self.check_result(output, value) {

@@ -19,6 +19,7 @@ pub(super) fn lower(
     Some(match base {
         "linear" => one(linear(im, args)),
         "mm" | "bmm" | "matmul" | "mv" | "dot" => one(matmul(im, args)),
+        "outer" | "ger" => one(outer(im, args)),
         "addmm" | "baddbmm" => one(addmm(im, base, args)),
         "einsum" => one(einsum(im, args)),
         "conv1d" | "conv2d" | "conv3d" | "convolution" => one(convolution(im, base, args)),
@@ -104,10 +105,20 @@ fn matmul(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
         shape.pop();
     }
     if sa.len() == 1 {
-        let at = shape.len() - usize::from(sb.len() != 1) - usize::from(sb.len() == 1);
-        shape.remove(at.min(shape.len() - 1));
+        // The row axis: last but one, or last once the column is gone.
+        shape.remove(shape.len() - 1 - usize::from(sb.len() != 1));
     }
     im.reshape(v, shape)
+}
+
+/// `[n]` and `[m]` to `[n, m]`.
+fn outer(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
+    let dtype = im.result_dtype(args)?;
+    let (a, b) = (args.tensor(im, "self")?, args.tensor(im, "vec2")?);
+    let (a, b) = (im.cast(a, dtype)?, im.cast(b, dtype)?);
+    let n = im.ty(a).numel();
+    let column = im.reshape(a, vec![n, Expr::constant(1)])?;
+    im.binary(BinaryOp::Mul, column, b)
 }
 
 fn addmm(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Result<ValueId, String> {

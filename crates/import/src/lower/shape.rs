@@ -36,6 +36,9 @@ pub(super) fn lower(im: &mut Importer<'_>, base: &str, _: &str, args: Args<'_>) 
         "repeat_interleave" => one(repeat_interleave(im, args)),
         "pad" | "constant_pad_nd" => one(pad(im, args)),
         "diff" => one(diff(im, args)),
+        "unfold" => one(unfold(im, args)),
+        "diagonal" => one(diagonal(im, args)),
+        "meshgrid" => meshgrid(im, args),
         "pixel_shuffle" => one(pixel_shuffle(im, args)),
         _ => return None,
     })
@@ -430,6 +433,71 @@ fn diff(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
         };
     }
     Ok(x)
+}
+
+/// Windows of `size` every `step` along an axis; the window becomes the last axis.
+fn unfold(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
+    use zeroforge_graph::op::BinaryOp;
+    let x = args.tensor(im, "self")?;
+    let rank = im.rank(x);
+    let axis = im.axis(args.int("dimension", 0)?, rank)?;
+    let (size, step) = (args.int("size", 1)?, args.int("step", 1)?);
+    let count = im.result_shape(args)?.get(axis).cloned().ok_or("a scalar has no windows")?;
+    let iota = |len, step| Op::Iota { dtype: DType::I64, len, start: Expr::constant(0), step };
+    let first = im.push(iota(count.clone(), step), &[])?;
+    let first = im.reshape(first, vec![count, Expr::constant(1)])?;
+    let offset = im.push(iota(Expr::constant(size), 1), &[])?;
+    let index = im.binary(BinaryOp::Add, first, offset)?;
+    let windows = im.push(Op::IndexSelect { axis }, &[x, index])?;
+    let mut perm: Vec<usize> = (0..=rank).filter(|&a| a != axis + 1).collect();
+    perm.push(axis + 1);
+    im.push(Op::Permute(perm), &[windows])
+}
+
+/// The diagonal of two axes, as the last axis: every `columns + 1`-th element of the two flattened.
+fn diagonal(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
+    let x = args.tensor(im, "self")?;
+    let rank = im.rank(x);
+    if rank < 2 {
+        return Err("a diagonal needs two axes".to_owned());
+    }
+    let row = im.axis(args.int("dim1", 0)?, rank)?;
+    let column = im.axis(args.int("dim2", 1)?, rank)?;
+    let mut perm: Vec<usize> = (0..rank).filter(|&a| a != row && a != column).collect();
+    perm.extend([row, column]);
+    let mut shape: Vec<Expr> = perm.iter().map(|&a| im.shape(x)[a].clone()).collect();
+    let v = im.push(Op::Permute(perm), &[x])?;
+    let (rows, columns) = (shape[rank - 2].clone(), shape[rank - 1].clone());
+    shape.truncate(rank - 2);
+    shape.push(rows * columns.clone());
+    let v = im.reshape(v, shape)?;
+    let offset = args.int("offset", 0)?;
+    let start = if offset >= 0 {
+        Expr::constant(offset)
+    } else {
+        Expr::constant(-offset) * columns.clone()
+    };
+    let length = im.result_shape(args)?.pop().ok_or("a diagonal has one axis at least")?;
+    let step = columns.as_const().ok_or("a diagonal needs a constant number of columns")? + 1;
+    let one = Expr::constant(1);
+    let end = start.clone() + (length - one.clone()) * Expr::constant(step) + one;
+    im.push(Op::Slice { axis: rank - 2, start, end, step }, &[v])
+}
+
+/// One tensor per vector, each broadcast over the axes of the others.
+fn meshgrid(im: &mut Importer<'_>, args: Args<'_>) -> Lowered {
+    let tensors = args.tensors(im, "tensors")?;
+    let shape = im.result_shape(args)?;
+    let swapped = args.string("indexing")? == Some("xy");
+    let mut grids = Vec::with_capacity(tensors.len());
+    for (i, v) in tensors.into_iter().enumerate() {
+        let axis = if swapped && i < 2 { 1 - i } else { i };
+        let mut column = vec![Expr::constant(1); shape.len()];
+        column[axis] = im.ty(v).numel();
+        let v = im.reshape(v, column)?;
+        grids.push(im.push(Op::Expand(shape.clone()), &[v])?);
+    }
+    Ok(grids)
 }
 
 fn pixel_shuffle(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
