@@ -13,12 +13,15 @@ export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
+TARGETS := --target cpu --target sm_90a
+
 demo: $(DEMO)/weights.stamp ## Compile and run MiniLM and SmolLM2, compared with torch's results
 	$(CARGO) build --release --locked -p zeroforge -p zeroforge-demo
-	$(BIN)/zeroforge compile examples/models/minilm.pt2 --weights $(MINILM)/model.safetensors -o $(DEMO)/minilm.zfa
+	$(BIN)/zeroforge toolchain install
+	$(BIN)/zeroforge compile examples/models/minilm.pt2 $(TARGETS) --weights $(MINILM)/model.safetensors -o $(DEMO)/minilm.zfa
 	$(BIN)/zeroforge-demo minilm $(DEMO)/minilm.zfa $(MINILM)/tokenizer.json examples/minilm_expected.json
-	$(BIN)/zeroforge compile examples/models/smollm2_prefill.pt2 --weights $(SMOLLM2) -o $(DEMO)/smollm2_prefill.zfa
-	$(BIN)/zeroforge compile examples/models/smollm2_decode.pt2 --weights $(SMOLLM2) -o $(DEMO)/smollm2_decode.zfa
+	$(BIN)/zeroforge compile examples/models/smollm2_prefill.pt2 $(TARGETS) --weights $(SMOLLM2) -o $(DEMO)/smollm2_prefill.zfa
+	$(BIN)/zeroforge compile examples/models/smollm2_decode.pt2 $(TARGETS) --weights $(SMOLLM2) -o $(DEMO)/smollm2_decode.zfa
 	$(BIN)/zeroforge-demo smollm2 $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa examples/smollm2_expected.json
 	@echo "artifacts: $(DEMO)/minilm.zfa $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa"
 
@@ -45,9 +48,10 @@ unit: ## Tests
 
 repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared byte by byte
 	$(CARGO) build --release --locked -p zeroforge
+	$(BIN)/zeroforge toolchain install
 	mkdir -p $(DEMO)/a $(DEMO)/b/deeper
-	cd $(DEMO)/a && $(CURDIR)/$(BIN)/zeroforge compile --no-cache $(CURDIR)/examples/models/minilm.pt2 --weights $(CURDIR)/$(MINILM)/model.safetensors -o m.zfa
-	cd $(DEMO)/b/deeper && TMPDIR=$(CURDIR)/$(DEMO)/b $(CURDIR)/$(BIN)/zeroforge compile --no-cache $(CURDIR)/examples/models/minilm.pt2 --weights $(CURDIR)/$(MINILM)/model.safetensors -o n.zfa
+	cd $(DEMO)/a && $(CURDIR)/$(BIN)/zeroforge compile --no-cache $(TARGETS) $(CURDIR)/examples/models/minilm.pt2 --weights $(CURDIR)/$(MINILM)/model.safetensors -o m.zfa
+	cd $(DEMO)/b/deeper && TMPDIR=$(CURDIR)/$(DEMO)/b $(CURDIR)/$(BIN)/zeroforge compile --no-cache $(TARGETS) $(CURDIR)/examples/models/minilm.pt2 --weights $(CURDIR)/$(MINILM)/model.safetensors -o n.zfa
 	cmp $(DEMO)/a/m.zfa $(DEMO)/b/deeper/n.zfa && echo "both artifacts are equal"
 
 bench: ## Criterion benchmarks

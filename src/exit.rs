@@ -7,6 +7,18 @@ use zeroforge_compiler::pipeline::CompileError;
 use zeroforge_import::ImportError;
 use zeroforge_runtime::RunError;
 
+/// A tool that is missing or failed, with what to do.
+#[derive(Debug)]
+pub(crate) struct ToolchainError(pub(crate) String);
+
+impl std::fmt::Display for ToolchainError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ToolchainError {}
+
 /// What a command ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -51,7 +63,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         if let Some(e) = cause.downcast_ref::<CompileError>() {
             return match e {
                 CompileError::Cpu(CpuCompileError::Io { .. }) => Exit::Io,
-                CompileError::Cpu(_) => Exit::Toolchain,
+                CompileError::Cpu(_) | CompileError::Cuda(_) | CompileError::Host(_) => {
+                    Exit::Toolchain
+                }
                 CompileError::Artifact(ArtifactError::Write { .. }) => Exit::Io,
                 _ => Exit::Unsupported,
             };
@@ -71,6 +85,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
                 RunError::Device { .. } => Exit::Device,
                 _ => Exit::BadInput,
             };
+        }
+        if cause.downcast_ref::<ToolchainError>().is_some() {
+            return Exit::Toolchain;
         }
         if cause.downcast_ref::<std::io::Error>().is_some() {
             return Exit::Io;

@@ -1,6 +1,8 @@
 //! Every fixture of `tests/fixtures`, from archive to result on the CPU: imported, compiled, opened,
 //! run, and compared with what eager torch computed.
 //!
+//! Each is also compiled for sm_90a, its device kernels built as C++ for the host and run as `device/NAME`.
+//!
 //! `FIXTURE=name cargo test --test fixtures` runs those whose name contains `name`.
 
 use std::collections::BTreeMap;
@@ -11,7 +13,8 @@ use safetensors::SafeTensors;
 use zeroforge_artifact::container::write_atomically;
 use zeroforge_artifact::{CpuIsa, DType, Target};
 use zeroforge_compiler::cache::Cache;
-use zeroforge_compiler::pipeline::{CompileOptions, compile};
+use zeroforge_compiler::cuda::host::HostCxx;
+use zeroforge_compiler::pipeline::{CompileOptions, compile, compile_device_on_host};
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_import::{ImportOptions, load_pt2};
 use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor, host_has};
@@ -107,16 +110,29 @@ fn target() -> Target {
     if host_has(CpuIsa::X86_64V4) { Target::X86_64_V4 } else { Target::X86_64_V3 }
 }
 
-fn run(pt2: &Path, target: Target) -> Result<(), Failed> {
+/// Which kernels are checked.
+#[derive(Clone)]
+enum Kernels {
+    Cpu,
+    /// Those of sm_90a, built for the host.
+    Device(HostCxx),
+}
+
+fn run(pt2: &Path, kernels: &Kernels) -> Result<(), Failed> {
     let files = WeightFiles::none();
     let imported = load_pt2(pt2, &files, &ImportOptions::default())?;
     let options = CompileOptions {
-        targets: vec![target],
+        targets: vec![target()],
         model_hash: imported.hash.clone(),
         external_weights: false,
         cache: Cache::none(),
     };
-    let bytes = compile(&imported.graph, &files, &options, &|_| {})?;
+    let bytes = match kernels {
+        Kernels::Cpu => compile(&imported.graph, &files, &options, &|_| {})?,
+        Kernels::Device(cxx) => {
+            compile_device_on_host(&imported.graph, &files, Target::SM_90A, cxx)?
+        }
+    };
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("fixture.zfa");
     write_atomically(&path, &bytes)?;
@@ -151,6 +167,10 @@ fn main() {
         .map(|entries| entries.filter_map(|e| e.ok().map(|e| e.path())).collect())
         .unwrap_or_default();
     paths.sort();
+    let cxx = HostCxx::find();
+    if let Err(e) = &cxx {
+        eprintln!("device kernels are not checked: {e}");
+    }
     for path in paths {
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         if path.extension().is_none_or(|e| e != "pt2") || !name.contains(&filter) {
@@ -158,6 +178,15 @@ fn main() {
         }
         // torch 2.8 keeps weights in a pickle: refused with the way out.
         let pickled = name.ends_with("_torch28");
+        if !pickled {
+            let path = path.clone();
+            let kernels = cxx.as_ref().ok().cloned().map(Kernels::Device);
+            let trial = Trial::test(format!("device/{name}"), {
+                let kernels = kernels.clone();
+                move || kernels.as_ref().map_or(Ok(()), |k| run(&path, k))
+            });
+            trials.push(trial.with_ignored_flag(kernels.is_none()));
+        }
         trials.push(Trial::test(name, move || {
             if pickled {
                 return match load_pt2(&path, &WeightFiles::none(), &ImportOptions::default()) {
@@ -166,7 +195,7 @@ fn main() {
                     Err(e) => Err(format!("the error does not say what to do: {e}").into()),
                 };
             }
-            run(&path, target())
+            run(&path, &Kernels::Cpu)
         }));
     }
     assert!(!trials.is_empty(), "no fixtures in {}", folder().display());

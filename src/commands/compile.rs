@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use zeroforge_artifact::Target;
-use zeroforge_artifact::container::write_atomically;
+use zeroforge_artifact::container::{SectionKind, write_atomically};
+use zeroforge_artifact::manifest::ModuleEntry;
+use zeroforge_artifact::{Artifact, Target};
 use zeroforge_compiler::cache::{Cache, DEFAULT_LIMIT};
 use zeroforge_compiler::cpu::CpuBackend;
+use zeroforge_compiler::cuda::CudaBackend;
 use zeroforge_compiler::pipeline::{CompileOptions, Progress, compile, schedule_for};
 use zeroforge_graph::Graph;
 use zeroforge_import::weights::{WeightFiles, WeightReport};
@@ -46,6 +48,9 @@ pub(crate) fn run(args: &CompileArgs, output: &Output) -> Result<Exit> {
         Progress::Weights(done, total) => output.progress("weights", done, total),
     })?;
     output.finish();
+    for (what, folder) in &args.emit {
+        emit_device(*what, folder, &artifact, output)?;
+    }
     if let Some(key) = &args.sign {
         artifact = super::keys::sign_bytes(&artifact, key)?;
     }
@@ -119,30 +124,61 @@ fn check_weights(report: &WeightReport, output: &Output) -> Result<()> {
     Ok(())
 }
 
+fn write(folder: &Path, name: &str, text: &[u8]) -> Result<()> {
+    let path = folder.join(name);
+    std::fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))
+}
+
+/// Writes what is known before code is compiled.
 fn emit(what: Emit, folder: &Path, graph: &Graph, targets: &[Target]) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating `{}`", folder.display()))?;
-    let write = |name: String, text: &str| -> Result<()> {
-        let path = folder.join(name);
-        std::fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))
-    };
+    if !matches!(what, Emit::Kernels | Emit::Schedule) {
+        return Ok(());
+    }
     for &target in targets {
-        let Target::Cpu { isa } = target else { continue };
-        match what {
-            Emit::Kernels | Emit::Schedule => {
-                let schedule = schedule_for(graph, &CpuBackend::new(isa), target)?;
-                if what == Emit::Schedule {
-                    write(
-                        format!("{}.{target}.json", graph.name),
-                        &serde_json::to_string_pretty(&schedule.program)?,
-                    )?;
-                } else {
-                    for source in &schedule.sources {
-                        write(format!("{}.{target}.c", source.entry), &source.text)?;
-                    }
-                }
+        let (schedule, extension) = match target {
+            Target::Cpu { isa } => (schedule_for(graph, &CpuBackend::new(isa), target)?, "c"),
+            Target::Cuda { .. } => (schedule_for(graph, &CudaBackend::new(target), target)?, "cu"),
+        };
+        if what == Emit::Schedule {
+            let text = serde_json::to_string_pretty(&schedule.program)?;
+            write(folder, &format!("{}.{target}.json", graph.name), text.as_bytes())?;
+        } else {
+            for source in &schedule.sources {
+                let name = format!("{}.{target}.{extension}", source.entry);
+                write(folder, &name, source.text.as_bytes())?;
             }
-            Emit::Graph | Emit::Ptx | Emit::Sass => {}
         }
+    }
+    Ok(())
+}
+
+/// Writes PTX or disassembled machine code of every device kernel of an artifact.
+fn emit_device(what: Emit, folder: &Path, artifact: &[u8], output: &Output) -> Result<()> {
+    if !matches!(what, Emit::Ptx | Emit::Sass) {
+        return Ok(());
+    }
+    let artifact = Artifact::parse(artifact)?;
+    let mut written = 0;
+    for (i, entry) in artifact.manifest().targets.iter().enumerate() {
+        let program = artifact.program(i)?;
+        for kernel in &program.kernels {
+            let module = entry.modules.get(kernel.module as usize);
+            let Some(ModuleEntry::Cuda { cubin, ptx }) = module else { continue };
+            let name = format!("{}.{}", kernel.entry, entry.target);
+            if what == Emit::Ptx {
+                let text = artifact.section(*ptx, SectionKind::Ptx)?;
+                write(folder, &format!("{name}.ptx"), text)?;
+            } else {
+                let code = artifact.section(*cubin, SectionKind::Cubin)?;
+                let text = super::toolchain::disassemble(code)?;
+                write(folder, &format!("{name}.sass"), &text)?;
+            }
+            written += 1;
+        }
+    }
+    if written == 0 {
+        output.note("note: no target has device code; add --target sm_90a to emit PTX or SASS");
     }
     Ok(())
 }

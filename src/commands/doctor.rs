@@ -55,7 +55,7 @@ fn level() -> Result<String, String> {
 }
 
 fn pip() -> Result<String, String> {
-    let output = Command::new("python3").args(["-m", "pip", "--version"]).output();
+    let output = Command::new(super::toolchain::python()).args(["-m", "pip", "--version"]).output();
     match output {
         Ok(o) if o.status.success() => {
             let text = String::from_utf8_lossy(&o.stdout);

@@ -15,15 +15,19 @@ pub struct Cache {
     folder: Option<PathBuf>,
 }
 
+/// The user's cache: `$ZEROFORGE_CACHE_DIR`, else `$XDG_CACHE_HOME/zeroforge`, else
+/// `~/.cache/zeroforge`.
+pub fn user_folder() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    var("ZEROFORGE_CACHE_DIR")
+        .or_else(|| var("XDG_CACHE_HOME").map(|p| p.join("zeroforge")))
+        .or_else(|| var("HOME").map(|p| p.join(".cache/zeroforge")))
+}
+
 impl Cache {
-    /// The user's cache: `$ZEROFORGE_CACHE_DIR`, else `$XDG_CACHE_HOME/zeroforge/kernels`, else
-    /// `~/.cache/zeroforge/kernels`.
+    /// The kernels in the user's cache, [`user_folder`].
     pub fn user() -> Cache {
-        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let base = var("ZEROFORGE_CACHE_DIR")
-            .or_else(|| var("XDG_CACHE_HOME").map(|p| p.join("zeroforge")))
-            .or_else(|| var("HOME").map(|p| p.join(".cache/zeroforge")));
-        Cache { folder: base.map(|b| b.join("kernels")) }
+        Cache { folder: user_folder().map(|b| b.join("kernels")) }
     }
 
     /// A cache in a folder, created when first written.

@@ -4,12 +4,15 @@
 //! buffers -> a [`backend`] generates and compiles code -> memory plan and schedule -> a
 //! `Program` per target in the artifact.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod backend;
+mod c_expression;
 pub mod cache;
 pub mod cpu;
+pub mod cuda;
 pub mod kernel_spec;
+mod loop_analysis;
 pub mod loop_ir;
 pub mod lower;
 pub mod memory_plan;

@@ -13,6 +13,8 @@ use zeroforge_graph::ir::{Bytes, WeightData, WeightStore};
 use crate::backend::{Backend, CodegenError};
 use crate::cache::Cache;
 use crate::cpu::{self, CpuBackend, CpuCompileError, HostCompiler};
+use crate::cuda::host::{HostBuildError, HostCxx};
+use crate::cuda::{self, CudaBackend, CudaCompileError, CudaModule, Nvrtc};
 use crate::lower::{self, LowerError, WeightLayout};
 use crate::memory_plan;
 use crate::schedule::{self, Schedule};
@@ -53,6 +55,12 @@ pub enum CompileError {
     /// The host compiler.
     #[error(transparent)]
     Cpu(#[from] CpuCompileError),
+    /// The device compiler.
+    #[error(transparent)]
+    Cuda(#[from] CudaCompileError),
+    /// Device kernels built for the host.
+    #[error(transparent)]
+    Host(#[from] HostBuildError),
     /// The artifact.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -64,8 +72,10 @@ pub enum CompileError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// A target that is not implemented.
-    #[error("target {0} cannot be compiled for by this build")]
+    /// An architecture that kernels are not written for.
+    #[error(
+        "target {0} is not supported; kernels need sm_80 or newer, and sm_90a is what ZeroGPU has"
+    )]
     Target(Target),
 }
 
@@ -77,7 +87,12 @@ struct Compiled {
 
 enum Module {
     Elf(Vec<u8>),
+    Cuda(CudaModule),
 }
+
+/// Oldest compute capability (times ten) with the instructions that the kernels use: cp.async, bf16
+/// and tf32 products.
+const OLDEST_SM: u32 = 80;
 
 /// Compiles a graph (passes already applied) into an artifact.
 pub fn compile(
@@ -102,17 +117,60 @@ fn compile_target(
     progress: &(dyn Fn(Progress) + Sync),
     compilers: &mut Vec<String>,
 ) -> Result<Compiled, CompileError> {
-    let Target::Cpu { isa } = target else { return Err(CompileError::Target(target)) };
-    let backend = CpuBackend::new(isa);
-    let schedule = schedule_for(graph, &backend, target)?;
-    let compiler = HostCompiler::find()?;
-    if !compilers.contains(&compiler.version) {
-        compilers.push(compiler.version.clone());
+    let report = |done, total| progress(Progress::Compile(target, done, total));
+    let mut remember = |version: &str| {
+        if !compilers.iter().any(|c| c == version) {
+            compilers.push(version.to_owned());
+        }
+    };
+    match target {
+        Target::Cpu { isa } => {
+            let backend = CpuBackend::new(isa);
+            let schedule = schedule_for(graph, &backend, target)?;
+            let compiler = HostCompiler::find()?;
+            remember(&compiler.version);
+            let elf = cpu::compile(&compiler, &schedule.sources, isa, &options.cache, &report)?;
+            Ok(Compiled { schedule, modules: vec![Module::Elf(elf)] })
+        }
+        Target::Cuda { sm, .. } if sm < OLDEST_SM => Err(CompileError::Target(target)),
+        Target::Cuda { .. } => {
+            // Found before any work, so that a missing compiler is said at once.
+            let found = cuda::find_nvrtc().ok_or(CudaCompileError::NoCompiler)?;
+            let nvrtc = Nvrtc::load(&found.path)?;
+            remember(&nvrtc.version());
+            let schedule = schedule_for(graph, &CudaBackend::new(target), target)?;
+            let modules =
+                cuda::compile(&nvrtc, &schedule.sources, target, &options.cache, &report)?;
+            Ok(Compiled { schedule, modules: modules.into_iter().map(Module::Cuda).collect() })
+        }
     }
-    let elf = cpu::compile(&compiler, &schedule.sources, isa, &options.cache, &|done, total| {
-        progress(Progress::Compile(target, done, total));
-    })?;
-    Ok(Compiled { schedule, modules: vec![Module::Elf(elf)] })
+}
+
+/// Compiles a graph's device kernels as C++ for the host, into an artifact that the CPU runtime
+/// executes. It checks what the kernels compute where there is no GPU; it is slow.
+pub fn compile_device_on_host(
+    graph: &Graph,
+    store: &dyn WeightStore,
+    target: Target,
+    compiler: &HostCxx,
+) -> Result<Vec<u8>, CompileError> {
+    let mut schedule = schedule_for(graph, &CudaBackend::new(target), target)?;
+    let elf = compiler.build(&schedule.sources)?;
+    schedule.program.target = Target::X86_64_V3;
+    for kernel in &mut schedule.program.kernels {
+        // One object holds all kernels, and a task is a block.
+        kernel.module = 0;
+        kernel.block = 1;
+        kernel.shared_bytes = 0;
+    }
+    let options = CompileOptions {
+        targets: vec![Target::X86_64_V3],
+        model_hash: String::new(),
+        external_weights: false,
+        cache: Cache::none(),
+    };
+    let compiled = Compiled { schedule, modules: vec![Module::Elf(elf)] };
+    pack(graph, store, &options, vec![compiled], Vec::new(), &|_| {})
 }
 
 /// Lowers a graph for a backend and assembles its program.
@@ -212,6 +270,10 @@ fn pack(
                 Module::Elf(bytes) => {
                     ModuleEntry::Elf(builder.add_section(SectionKind::Elf, bytes))
                 }
+                Module::Cuda(module) => ModuleEntry::Cuda {
+                    cubin: builder.add_section(SectionKind::Cubin, module.cubin),
+                    ptx: builder.add_section(SectionKind::Ptx, module.ptx),
+                },
             })
             .collect();
         targets.push(TargetEntry {

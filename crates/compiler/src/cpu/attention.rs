@@ -10,7 +10,7 @@ use std::fmt::Write;
 use zeroforge_artifact::{CpuIsa, DType, Expr};
 
 use super::gemm::microkernel;
-use super::print::{from_memory, memory_type, to_memory};
+use crate::c_expression::{from_memory, memory_type, to_memory};
 use crate::kernel_spec::{AttentionSpec, MaskKind};
 
 /// Queries per task.

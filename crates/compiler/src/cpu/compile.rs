@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use zeroforge_artifact::CpuIsa;
 
-use super::{ABI, PRELUDE};
+use super::{ABI, INTEGER, PRELUDE};
 use crate::backend::KernelSource;
 use crate::cache::Cache;
 
@@ -150,7 +150,7 @@ fn units(sources: &[KernelSource]) -> Vec<String> {
     sources
         .chunks(UNIT)
         .map(|chunk| {
-            let mut text = format!("{PRELUDE}\n{ABI}\n");
+            let mut text = format!("{PRELUDE}\n{INTEGER}\n{ABI}\n");
             for source in chunk {
                 text.push_str(&format!("/* {} */\n{}\n", source.doc, source.text));
             }

@@ -11,7 +11,9 @@ use std::fmt::Write;
 
 use zeroforge_artifact::{CpuIsa, DType, Expr};
 
-use super::print::{Names, compute_type, definition, from_memory, memory_type, to_memory, var};
+use crate::c_expression::{
+    Names, compute_type, definition, from_memory, memory_type, to_memory, var,
+};
 use crate::kernel_spec::{BLayout, GemmSpec};
 use crate::loop_ir::InstKind;
 
@@ -363,7 +365,7 @@ fn epilogue(c: &mut String, spec: &GemmSpec, acc: DType, nr: i64, c_ty: &str) ->
     // What depends on no column is computed once per row.
     let mut varies: Vec<bool> = Vec::with_capacity(body.insts.len());
     for inst in &body.insts {
-        let deep = super::print::operands(&inst.kind).iter().any(|id| varies[id.0 as usize]);
+        let deep = crate::c_expression::operands(&inst.kind).iter().any(|id| varies[id.0 as usize]);
         varies.push(deep || per_column(&inst.kind));
     }
     writeln!(c, "        for (int64_t r = 0; r < rows; ++r) {{")?;

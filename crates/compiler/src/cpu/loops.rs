@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use zeroforge_artifact::{DType, Expr};
 
-use super::print::{Names, compute_type, definition, memory_type, operands, to_memory, var};
-use crate::loop_ir::{Body, Extent, Fold, InstId, InstKind, LoopKernel, LoopSizes, Stage};
+use crate::c_expression::{Names, compute_type, definition, memory_type, to_memory, var};
+use crate::loop_analysis::{levels, needed, reads_acc, stage_roots};
+use crate::loop_ir::{Extent, Fold, InstId, LoopKernel, LoopSizes, Stage};
 
 /// Elements of a long row per task of an elementwise kernel.
 const BLOCK: i64 = 4096;
@@ -49,46 +50,6 @@ fn extent(e: &Extent) -> String {
     match e {
         Extent::Const(n) => format!("INT64_C({n})"),
         Extent::Param(i) => format!("n{i}"),
-    }
-}
-
-/// How deep in the row's loops each instruction must be computed: 0 is once per row, `i + 1` inside
-/// the loop of inner axis `i`.
-fn levels(body: &Body) -> Vec<usize> {
-    let mut levels: Vec<usize> = Vec::with_capacity(body.insts.len());
-    for inst in &body.insts {
-        let own = match inst.kind {
-            InstKind::Inner(axis) => axis as usize + 1,
-            _ => 0,
-        };
-        let deepest = operands(&inst.kind).iter().map(|id| levels[id.0 as usize]).max();
-        levels.push(own.max(deepest.unwrap_or(0)));
-    }
-    levels
-}
-
-/// What the stages need, transitively, in order.
-fn needed(body: &Body, roots: &[InstId]) -> Vec<InstId> {
-    let mut mark = vec![false; body.insts.len()];
-    for root in roots {
-        mark[root.0 as usize] = true;
-    }
-    for i in (0..body.insts.len()).rev() {
-        if mark[i] {
-            for operand in operands(&body.insts[i].kind) {
-                mark[operand.0 as usize] = true;
-            }
-        }
-    }
-    (0..body.insts.len() as u32).filter(|i| mark[*i as usize]).map(InstId).collect()
-}
-
-fn stage_roots(stage: &Stage) -> Vec<InstId> {
-    match stage {
-        Stage::Reduce { value, .. } => vec![*value],
-        Stage::Store { index, value, guard, .. } => {
-            [*index, *value].into_iter().chain(*guard).collect()
-        }
     }
 }
 
@@ -168,7 +129,7 @@ impl Row<'_> {
                 _ => None,
             };
             let insts = needed(body, &roots);
-            let is_scan_acc = |id: &InstId| scan_store.is_some() && self.reads_acc(*id, accs);
+            let is_scan_acc = |id: &InstId| scan_store.is_some() && reads_acc(body, *id, accs);
             for &id in &insts {
                 if self.level(id) == 0 && !at_row[id.0 as usize] && !is_scan_acc(&id) {
                     at_row[id.0 as usize] = true;
@@ -189,13 +150,6 @@ impl Row<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Whether an instruction depends on accumulator `acc`.
-    fn reads_acc(&self, id: InstId, acc: u32) -> bool {
-        let inst = self.kernel.body.inst(id);
-        inst.kind == InstKind::Acc(acc)
-            || operands(&inst.kind).iter().any(|&o| self.reads_acc(o, acc))
     }
 
     /// Opens the loops of inner axes `0..depth`, defining what each level computes. `pragma` goes
@@ -324,7 +278,7 @@ impl Row<'_> {
         writeln!(c, "        {ty} acc{acc} = 0;")?;
         let e = extent(&self.kernel.inner[0]);
         writeln!(c, "        for (int64_t i0 = 0; i0 < {e}; ++i0) {{")?;
-        let after = |id: &&InstId| self.reads_acc(**id, acc);
+        let after = |id: &&InstId| reads_acc(body, **id, acc);
         for &id in insts.iter().filter(|id| self.level(**id) > 0 && !after(id)) {
             writeln!(c, "        {}", definition(body, id, &self.names))?;
         }

@@ -5,7 +5,6 @@ mod attention;
 mod compile;
 mod gemm;
 mod loops;
-mod print;
 
 use zeroforge_artifact::abi::{zf_attention_params, zf_gemm_params};
 use zeroforge_artifact::{CpuIsa, DType, Expr};
@@ -17,6 +16,8 @@ use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes};
 
 /// Shared declarations of all kernels.
 const PRELUDE: &str = include_str!("prelude.h");
+/// Integer arithmetic, the same on every target.
+const INTEGER: &str = include_str!("../../../../kernels/include/zeroforge/integer.h");
 /// The parameter blocks.
 const ABI: &str = include_str!("../../../../kernels/include/zeroforge/abi.h");
 /// Stands for the entry name while the text is hashed.

@@ -1,4 +1,5 @@
-//! Scalar C expressions from loop-IR instructions.
+//! Scalar C expressions from loop-IR instructions, for every target: C and CUDA C++ spell them alike, and
+//! each target's prelude defines the `zf_` functions.
 
 use zeroforge_artifact::DType;
 use zeroforge_graph::op::{BinaryOp, UnaryOp};
@@ -6,7 +7,7 @@ use zeroforge_graph::op::{BinaryOp, UnaryOp};
 use crate::loop_ir::{Body, Inst, InstId, InstKind};
 
 /// The C type in which values of a compute type are held.
-pub(super) fn compute_type(dtype: DType) -> &'static str {
+pub(crate) fn compute_type(dtype: DType) -> &'static str {
     match dtype {
         DType::Bool | DType::U8 | DType::I8 | DType::I16 | DType::I32 => "int32_t",
         DType::I64 => "int64_t",
@@ -16,7 +17,7 @@ pub(super) fn compute_type(dtype: DType) -> &'static str {
 }
 
 /// The C type of elements in memory.
-pub(super) fn memory_type(dtype: DType) -> &'static str {
+pub(crate) fn memory_type(dtype: DType) -> &'static str {
     match dtype {
         DType::Bool | DType::U8 => "uint8_t",
         DType::I8 => "int8_t",
@@ -31,7 +32,7 @@ pub(super) fn memory_type(dtype: DType) -> &'static str {
 }
 
 /// Converts an element just loaded to its compute type.
-pub(super) fn from_memory(dtype: DType, value: &str) -> String {
+pub(crate) fn from_memory(dtype: DType, value: &str) -> String {
     match dtype {
         DType::F16 => format!("zf_from_f16({value})"),
         DType::Bf16 => format!("zf_from_bf16({value})"),
@@ -42,7 +43,7 @@ pub(super) fn from_memory(dtype: DType, value: &str) -> String {
 }
 
 /// Converts a computed value of type `from` to a memory type.
-pub(super) fn to_memory(dtype: DType, from: DType, value: &str) -> String {
+pub(crate) fn to_memory(dtype: DType, from: DType, value: &str) -> String {
     match dtype {
         DType::F16 => format!("zf_to_f16({value})"),
         DType::Bf16 => format!("zf_to_bf16({value})"),
@@ -84,9 +85,9 @@ fn unary(op: UnaryOp, dtype: DType, a: &str) -> String {
         }
         UnaryOp::Abs if is_float => {
             if dtype == DType::F64 {
-                format!("__builtin_fabs({a})")
+                format!("zf_fabs({a})")
             } else {
-                format!("__builtin_fabsf({a})")
+                format!("zf_fabsf({a})")
             }
         }
         UnaryOp::Abs => format!("({a} < 0 ? ({t})(0 - (u{t}){a}) : {a})", t = compute_type(dtype)),
@@ -204,7 +205,7 @@ fn cast(to: DType, from: DType, a: &str) -> String {
 }
 
 /// Names and loads as the surrounding template spells them.
-pub(super) trait Names {
+pub(crate) trait Names {
     /// The variable of an outer axis.
     fn outer(&self, axis: u32) -> String;
     /// The variable of an inner axis.
@@ -218,12 +219,12 @@ pub(super) trait Names {
 }
 
 /// The name of an instruction's variable.
-pub(super) fn var(id: InstId) -> String {
+pub(crate) fn var(id: InstId) -> String {
     format!("v{}", id.0)
 }
 
 /// The C expression of one instruction in terms of the variables of its operands.
-pub(super) fn expression(body: &Body, inst: &Inst, names: &dyn Names) -> String {
+pub(crate) fn expression(body: &Body, inst: &Inst, names: &dyn Names) -> String {
     let dtype_of = |id: &InstId| body.inst(*id).dtype;
     match &inst.kind {
         InstKind::Int(v) => match inst.dtype {
@@ -253,14 +254,14 @@ pub(super) fn expression(body: &Body, inst: &Inst, names: &dyn Names) -> String 
 }
 
 /// `const float v7 = ...;`
-pub(super) fn definition(body: &Body, id: InstId, names: &dyn Names) -> String {
+pub(crate) fn definition(body: &Body, id: InstId, names: &dyn Names) -> String {
     let inst = body.inst(id);
     let ty = compute_type(inst.dtype);
     format!("const {ty} {} = {};", var(id), expression(body, inst, names))
 }
 
 /// Operands of an instruction.
-pub(super) fn operands(kind: &InstKind) -> Vec<InstId> {
+pub(crate) fn operands(kind: &InstKind) -> Vec<InstId> {
     match kind {
         InstKind::Load { index, guard, .. } => std::iter::once(*index).chain(*guard).collect(),
         InstKind::Unary(_, a) | InstKind::Cast(_, a) => vec![*a],

@@ -1,0 +1,127 @@
+//! The CUDA backend: kernels as CUDA C++ on the layers of `kernels/`, compiled to PTX and cubin.
+//!
+//! A generated source chooses a tile and spells the fused expressions; what is written by hand is in
+//! `kernels/` and included by name.
+
+mod attention;
+mod compile;
+mod gemm;
+mod headers;
+pub mod host;
+mod loops;
+mod nvrtc;
+mod toolchain;
+
+use zeroforge_artifact::{DType, Expr, Target};
+
+pub use compile::{CudaCompileError, CudaModule, compile};
+pub use nvrtc::Nvrtc;
+pub use toolchain::{Found, NVDISASM, NVRTC, Wheel, find_nvdisasm, find_nvrtc, toolchain_folder};
+
+use crate::backend::{Backend, CodegenError, KernelSource};
+use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes};
+
+/// Stands for the entry name while the text is hashed.
+const ENTRY: &str = "zf_kernel_entry";
+/// Shared memory that a block may have on Hopper (CUDA C++ Programming Guide, compute capability 9.0).
+const MAX_SHARED_BYTES: i64 = 227 * 1024;
+
+/// Generates CUDA C++.
+#[derive(Clone, Copy, Debug)]
+pub struct CudaBackend {
+    target: Target,
+}
+
+/// Text and launch shape of a kernel before it has a name.
+struct Generated {
+    text: String,
+    kind: &'static str,
+    block: u32,
+    shared_bytes: i64,
+    param_bytes: u32,
+    tile: [i64; 4],
+}
+
+impl CudaBackend {
+    /// A backend for an architecture.
+    pub fn new(target: Target) -> CudaBackend {
+        CudaBackend { target }
+    }
+
+    fn unsupported(&self, spec: &KernelSpec, reason: String) -> CodegenError {
+        CodegenError::Unsupported {
+            target: self.target.to_string(),
+            spec: spec.to_string(),
+            reason,
+        }
+    }
+}
+
+impl Backend for CudaBackend {
+    fn generate(&self, spec: &KernelSpec) -> Result<KernelSource, CodegenError> {
+        let generated = match spec {
+            KernelSpec::Loop(kernel) => loops::generate(kernel)?,
+            KernelSpec::Gemm(gemm) => gemm::generate(gemm)?,
+            KernelSpec::Attention(attention) => attention::generate(attention)?,
+        };
+        if generated.shared_bytes > MAX_SHARED_BYTES {
+            let reason = format!(
+                "it would need {} bytes of shared memory, a block has {MAX_SHARED_BYTES}",
+                generated.shared_bytes
+            );
+            return Err(self.unsupported(spec, reason));
+        }
+        let hash = blake3::hash(generated.text.as_bytes()).to_hex();
+        let entry = format!("zf_{}_{}", generated.kind, &hash.as_str()[..16]);
+        Ok(KernelSource {
+            text: generated.text.replace(ENTRY, &entry),
+            entry,
+            block: generated.block,
+            shared_bytes: generated.shared_bytes as u32,
+            param_bytes: generated.param_bytes,
+            doc: spec.to_string(),
+            tile: generated.tile,
+        })
+    }
+
+    /// All grids are one-dimensional: a kernel takes its block index apart itself.
+    fn grid(&self, spec: &KernelSpec, source: &KernelSource, sizes: &LaunchSizes) -> [Expr; 3] {
+        let tile = |i: usize| Expr::constant(source.tile[i]);
+        let blocks = match (spec, sizes) {
+            (KernelSpec::Loop(kernel), LaunchSizes::Loop(sizes)) => {
+                let rows = Expr::product(&sizes.outer);
+                let points = rows.clone() * Expr::product(&sizes.inner);
+                let work = if kernel.is_elementwise() { points } else { rows };
+                work.ceil_div(&tile(0))
+            }
+            (KernelSpec::Gemm(_), LaunchSizes::Gemm { batch, m, n, .. }) => {
+                let batch = batch[0].clone() * batch[1].clone();
+                match source.tile[2] {
+                    // One thread per element.
+                    1 => (batch * m.clone() * n.clone()).ceil_div(&tile(0)),
+                    _ => batch * m.ceil_div(&tile(0)) * n.ceil_div(&tile(1)),
+                }
+            }
+            (KernelSpec::Attention(_), LaunchSizes::Attention { batch, heads, queries, .. }) => {
+                batch.clone() * heads.clone() * queries.ceil_div(&tile(0))
+            }
+            // Sizes of another kind: nothing to launch.
+            _ => Expr::constant(0),
+        };
+        [blocks, Expr::constant(1), Expr::constant(1)]
+    }
+
+    fn weight_layout(&self, _: &GemmSpec, transposed: bool) -> BLayout {
+        if transposed { BLayout::RowMajorNk } else { BLayout::RowMajorKn }
+    }
+}
+
+/// What shared memory holds for operands of these types: 16-bit floats as they are, everything else
+/// as f32.
+fn staged_type(dtypes: &[DType]) -> &'static str {
+    match dtypes {
+        [DType::Bf16, rest @ ..] if rest.iter().all(|&d| d == DType::Bf16) => "zf_bf16",
+        [DType::F16, rest @ ..] if rest.iter().all(|&d| d == DType::F16) => "zf_f16",
+        _ => "float",
+    }
+}

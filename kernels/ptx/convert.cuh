@@ -1,0 +1,35 @@
+// cvt (PTX ISA 9.7.9.21).
+#pragma once
+
+struct zf_bf16 { uint16_t bits; };
+struct zf_f16 { uint16_t bits; };
+
+namespace ptx {
+
+static __device__ __forceinline__ zf_bf16 cvt_rn_bf16_f32(float x) {
+    zf_bf16 r;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r.bits) : "f"(x));
+    return r;
+}
+
+static __device__ __forceinline__ zf_f16 cvt_rn_f16_f32(float x) {
+    zf_f16 r;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r.bits) : "f"(x));
+    return r;
+}
+
+static __device__ __forceinline__ float cvt_f32_f16(zf_f16 x) {
+    float r;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x.bits));
+    return r;
+}
+
+// Rounds to tf32 (10 bits of fraction), ties away from zero; the low 13 bits of the result are zero
+// in value.
+static __device__ __forceinline__ uint32_t cvt_rna_tf32_f32(float x) {
+    uint32_t r;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+    return r;
+}
+
+}  // namespace ptx
