@@ -57,7 +57,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
             return match e {
                 ImportError::Read { .. } => Exit::Io,
                 ImportError::Archive { .. } | ImportError::Unsupported { .. } => Exit::BadModel,
-                ImportError::Model { .. } | ImportError::Weights { .. } => Exit::Unsupported,
+                ImportError::Model { .. }
+                | ImportError::Weights { .. }
+                | ImportError::Graph { .. } => Exit::Unsupported,
             };
         }
         if let Some(e) = cause.downcast_ref::<CompileError>() {

@@ -7,8 +7,8 @@ use zeroforge_artifact::manifest::{
     Layout, Manifest, ModuleEntry, Provenance, TargetEntry, WeightEntry, WeightStorage,
 };
 use zeroforge_artifact::{ArtifactBuilder, ArtifactError, Target, abi, weights};
-use zeroforge_graph::Graph;
 use zeroforge_graph::ir::{Bytes, WeightData, WeightStore};
+use zeroforge_graph::{Graph, VerifyError, verify};
 
 use crate::backend::{Backend, CodegenError};
 use crate::cache::Cache;
@@ -46,6 +46,9 @@ pub enum Progress {
 /// Why a graph could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
+    /// The graph breaks a rule.
+    #[error("the graph is not valid: {0}")]
+    Graph(#[from] VerifyError),
     /// Some node has no kernel.
     #[error(transparent)]
     Lower(#[from] LowerError),
@@ -101,6 +104,7 @@ pub fn compile(
     options: &CompileOptions,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<u8>, CompileError> {
+    verify(graph)?;
     let mut compilers = Vec::new();
     let mut compiled = Vec::new();
     for &target in &options.targets {

@@ -1,4 +1,4 @@
-//! The tensor graph: operations ([`op`]), the graph itself ([`ir`]), symbolic dimensions.
+//! The tensor graph: operations ([`op`]), the graph itself ([`ir`]), its rules ([`verify`](mod@verify)).
 //!
 //! Compile side only: the runtime never sees a graph.
 
@@ -7,7 +7,10 @@
 pub mod infer;
 pub mod ir;
 pub mod op;
+pub mod text;
+pub mod verify;
 
 pub use infer::{GraphError, InferError};
 pub use ir::{Graph, NodeId, TensorType, ValueId};
 pub use op::Op;
+pub use verify::{VerifyError, verify};

@@ -69,6 +69,14 @@ pub enum ImportError {
         /// Each of them.
         diagnostics: Vec<Diagnostic>,
     },
+    /// The importer made a graph that breaks a rule.
+    #[error("`{path}` was imported wrongly, please report this: {source}")]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// The rule.
+        source: Box<zeroforge_graph::VerifyError>,
+    },
     /// A weight file.
     #[error("`{path}`: {reason}")]
     Weights {
@@ -215,6 +223,8 @@ pub fn load_pt2_bytes(
         graph.weights.iter().filter(|w| !read.contains(&w.value)).map(|w| w.name.clone()).collect();
     report.missing.retain(|n| !unread.contains(n));
     graph.name = name;
+    zeroforge_graph::verify(&graph)
+        .map_err(|source| ImportError::Graph { path: path.to_owned(), source: Box::new(source) })?;
     let hash = blake3::hash(file).to_hex().to_string();
     Ok(Imported { graph, hash, weights: report })
 }
