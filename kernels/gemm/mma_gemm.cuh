@@ -6,15 +6,18 @@
 
 namespace zf {
 
-enum class BLayout { KN, NK };
+// Rows of B: along k, along n, or along k in panels of PANEL columns ([ceil(n / PANEL)][k][PANEL], padded
+// with zeros, as weights are packed).
+enum class BLayout { KN, NK, PANELS };
 
-template <class A_, class B_, class S_, BLayout LAYOUT_, int BM_, int BN_, int BK_, int WARPS_M_, int WARPS_N_, int STAGES_>
+template <class A_, class B_, class S_, BLayout LAYOUT_, int PANEL_, int BM_, int BN_, int BK_, int WARPS_M_, int WARPS_N_, int STAGES_>
 struct GemmTile {
     using A = A_;
     using B = B_;
     // What shared memory holds and the tensor core multiplies.
     using S = S_;
     static constexpr BLayout LAYOUT = LAYOUT_;
+    static constexpr int PANEL = PANEL_;
     static constexpr int BM = BM_, BN = BN_, BK = BK_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, STAGES = STAGES_;
     static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
     // 16 bytes more per row: eight rows of a fragment then lie in different banks.
@@ -48,7 +51,7 @@ ZF_INLINE void mma_gemm(const zf_gemm_params &p, int64_t m, int64_t n, int64_t k
     using B = typename T::B;
     const A *const a = (const A *)p.a.address + b0 * p.a.stride[0] + b1 * p.a.stride[1] + m0 * p.a.stride[2];
     const B *const b = (const B *)p.b.address + b0 * p.b.stride[0] + b1 * p.b.stride[1]
-        + (T::LAYOUT == BLayout::NK ? n0 * p.b.stride[2] : n0);
+        + (T::LAYOUT == BLayout::NK ? n0 * p.b.stride[2] : T::LAYOUT == BLayout::KN ? n0 : 0);
     const bool whole_a = copies_whole<A, S>(a, p.a.stride[2]), whole_b = copies_whole<B, S>(b, p.b.stride[2]);
     S *const tiles_a = (S *)shared;
     S *const tiles_b = tiles_a + T::STAGES * T::A_TILE;
@@ -61,9 +64,12 @@ ZF_INLINE void mma_gemm(const zf_gemm_params &p, int64_t m, int64_t n, int64_t k
         if (T::LAYOUT == BLayout::NK) {
             load_tile<T::THREADS, T::B_ROWS, T::B_COLUMNS, T::B_PITCH>(tiles_b + slot * T::B_TILE, b + k0, p.b.stride[2],
                                                                        n - n0, k - k0, whole_b);
-        } else {
+        } else if (T::LAYOUT == BLayout::KN) {
             load_tile<T::THREADS, T::B_ROWS, T::B_COLUMNS, T::B_PITCH>(tiles_b + slot * T::B_TILE, b + k0 * p.b.stride[2],
                                                                        p.b.stride[2], k - k0, n - n0, whole_b);
+        } else {
+            load_panels<T::THREADS, T::B_ROWS, T::B_COLUMNS, T::B_PITCH, T::PANEL>(tiles_b + slot * T::B_TILE, b, p.b.stride[2],
+                                                                                   k0, n0, k, n, whole_b);
         }
     };
 
@@ -128,7 +134,7 @@ ZF_INLINE void mma_gemm(const zf_gemm_params &p, int64_t m, int64_t n, int64_t k
 }
 
 // One element per thread, for types that the tensor core does not take (f64).
-template <class A, class B, class Acc, BLayout LAYOUT, class Store>
+template <class A, class B, class Acc, BLayout LAYOUT, int PANEL, class Store>
 ZF_INLINE void scalar_gemm(const zf_gemm_params &p, int64_t m, int64_t n, int64_t k, const Store &store) {
     int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= p.batch[0] * p.batch[1] * m * n) return;
@@ -137,8 +143,10 @@ ZF_INLINE void scalar_gemm(const zf_gemm_params &p, int64_t m, int64_t n, int64_
     const int64_t b1 = at % p.batch[1], b0 = at / p.batch[1];
     const A *const a = (const A *)p.a.address + b0 * p.a.stride[0] + b1 * p.a.stride[1] + row * p.a.stride[2];
     const B *const b = (const B *)p.b.address + b0 * p.b.stride[0] + b1 * p.b.stride[1]
-        + (LAYOUT == BLayout::NK ? column * p.b.stride[2] : column);
-    const int64_t step = LAYOUT == BLayout::NK ? 1 : p.b.stride[2];
+        + (LAYOUT == BLayout::NK ? column * p.b.stride[2]
+           : LAYOUT == BLayout::KN ? column
+                                   : column / (PANEL + !PANEL) * p.b.stride[2] + column % (PANEL + !PANEL));
+    const int64_t step = LAYOUT == BLayout::NK ? 1 : LAYOUT == BLayout::KN ? p.b.stride[2] : PANEL;
     Acc acc = 0;
     for (int64_t i = 0; i < k; ++i) acc += (Acc)load(a[i]) * (Acc)load(b[i * step]);
     store(b0, b1, row, column, acc);

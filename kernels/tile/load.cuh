@@ -32,4 +32,26 @@ ZF_INLINE void load_tile(To *tile, const From *base, int64_t row_stride, int64_t
     }
 }
 
+// The same from a matrix in panels of PANEL columns, `panel_stride` elements apart: rows k0.. and columns
+// n0.. of a k x n matrix. A piece never crosses a panel, and a panel's padding is zero already.
+template <int THREADS, int ROWS, int COLUMNS, int PITCH, int PANEL, class From, class To>
+ZF_INLINE void load_panels(To *tile, const From *base, int64_t panel_stride, int64_t k0, int64_t n0, int64_t k, int64_t n,
+                           bool whole) {
+    constexpr int PIECE = 16 / (int)sizeof(To);
+    constexpr int PIECES = COLUMNS / PIECE;
+    constexpr int WIDTH = PANEL ? PANEL : COLUMNS;  // Zero where the layout is not used.
+    static_assert(WIDTH % PIECE == 0 && PITCH % PIECE == 0, "panels are cut into 16-byte pieces");
+    for (int i = (int)threadIdx.x; i < ROWS * PIECES; i += THREADS) {
+        const int row = i / PIECES, column = i % PIECES * PIECE;
+        To *const to = tile + row * PITCH + column;
+        const bool valid = k0 + row < k && n0 + column < n;
+        const From *const from = base + (n0 + column) / WIDTH * panel_stride + (k0 + row) * WIDTH + (n0 + column) % WIDTH;
+        if (whole) {
+            ptx::cp_async_16(to, valid ? from : base, valid ? 16 : 0);
+        } else {
+            for (int e = 0; e < PIECE; ++e) to[e] = convert<To>::from(valid ? load(from[e]) : 0);
+        }
+    }
+}
+
 }  // namespace zf

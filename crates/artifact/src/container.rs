@@ -486,7 +486,14 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> 
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
+    let mut builder = tempfile::Builder::new();
+    // Like any file that a program writes: readable as the umask says.
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666))
+    };
+    let mut file = builder
         .prefix(".zeroforge-")
         .tempfile_in(folder)
         .map_err(fail("creating a temporary file"))?;

@@ -34,6 +34,13 @@ pub enum BLayout {
     },
 }
 
+/// Columns per panel of a packed weight, the same for every target, so that an artifact holds each
+/// weight once. 48 four-byte columns are three vectors of 512 bits, six of 256 and whole sectors of a
+/// GPU's memory; 32 where 48 would pad.
+pub fn panel_columns(n: Option<i64>) -> u32 {
+    if n.is_some_and(|n| n % 48 == 0) { 48 } else { 32 }
+}
+
 /// Most extra operands an epilogue may load.
 pub const MAX_EPILOGUE_OPERANDS: usize = 6;
 

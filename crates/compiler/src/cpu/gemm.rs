@@ -1,8 +1,8 @@
 //! Contractions as C: a register-blocked microkernel over panels of B, with the epilogue applied
 //! to each finished tile.
 //!
-//! The result is cut into tiles of up to [`ROWS_PER_TASK`] rows by one panel of `nr` columns; one
-//! tile is one task. B comes packed in panels (weights) or is packed block by block into the
+//! The result is cut into tiles of up to [`ROWS_PER_TASK`] rows by `nr` columns; one tile is one task. B
+//! comes packed in panels of a multiple of `nr` columns (weights) or is packed block by block into the
 //! worker's scratch memory. Accumulators live in registers over a block of K, and in scratch
 //! between blocks (the loop structure of Goto and van de Geijn, "Anatomy of High-Performance
 //! Matrix Multiplication", 2008, with the A operand read in place).
@@ -33,7 +33,7 @@ fn blocking(isa: CpuIsa, spec: &GemmSpec) -> Blocking {
     let lanes = isa.f32_lanes() as i64 / if acc_dtype(spec) == DType::F64 { 2 } else { 1 };
     match isa {
         // Three vectors need fewer loads per multiply; taken where no column is padding.
-        CpuIsa::X86_64V4 if spec.n.is_some_and(|n| n % (3 * lanes) == 0) => {
+        CpuIsa::X86_64V4 if spec.n.is_some_and(|n| n % 48 == 0) => {
             Blocking { lanes, vectors: 3, rows: 8 }
         }
         // 16 registers: 6 x 2 accumulators, two of B, one broadcast.
@@ -47,15 +47,15 @@ fn acc_dtype(spec: &GemmSpec) -> DType {
     if spec.a == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
-/// Columns per panel.
-pub(super) fn panel(isa: CpuIsa, spec: &GemmSpec) -> i64 {
+/// Columns of a task. They divide the columns of a packed weight's panel.
+fn task_columns(isa: CpuIsa, spec: &GemmSpec) -> i64 {
     let b = blocking(isa, spec);
     b.lanes * b.vectors
 }
 
 /// Number of tasks.
 pub(super) fn tasks(isa: CpuIsa, spec: &GemmSpec, batch: &[Expr; 2], m: &Expr, n: &Expr) -> Expr {
-    let panels = n.ceil_div(&Expr::constant(panel(isa, spec)));
+    let panels = n.ceil_div(&Expr::constant(task_columns(isa, spec)));
     let chunks = m.ceil_div(&Expr::constant(ROWS_PER_TASK));
     batch[0].clone() * batch[1].clone() * chunks * panels
 }
@@ -73,7 +73,7 @@ fn blocks_k(spec: &GemmSpec) -> bool {
 /// Scratch bytes per worker: the tile, a packed block of B, a converted block of A.
 pub(super) fn scratch_bytes(isa: CpuIsa, spec: &GemmSpec) -> i64 {
     let size = acc_dtype(spec).size() as i64;
-    let nr = panel(isa, spec);
+    let nr = task_columns(isa, spec);
     let mut elements = ROWS_PER_TASK * nr;
     if !matches!(spec.b_layout, BLayout::Panels { .. }) {
         elements += K_BLOCK * nr;
@@ -222,6 +222,11 @@ pub(super) fn print(isa: CpuIsa, spec: &GemmSpec, entry: &str) -> Result<String,
         (compute_type(acc), memory_type(spec.a), memory_type(spec.b), memory_type(spec.c));
     let packed = matches!(spec.b_layout, BLayout::Panels { .. });
     let in_place = reads_a_in_place(spec);
+    // Row length of what the microkernel reads of B.
+    let ldb = match spec.b_layout {
+        BLayout::Panels { nr } => i64::from(nr),
+        _ => nr,
+    };
     // Packed panels are read in their own type; blocks packed into scratch are converted.
     let kernel_b = if packed { spec.b } else { acc };
     let counts = row_counts(rows, spec.m);
@@ -241,7 +246,7 @@ pub(super) fn print(isa: CpuIsa, spec: &GemmSpec, entry: &str) -> Result<String,
         writeln!(
             c,
             "    for (; rows - r >= {count}; r += {count}) \
-             {entry}_x{count}(k, a + r * lda, lda, b, {nr}, tile + r * {nr}, {nr}, first);"
+             {entry}_x{count}(k, a + r * lda, lda, b, {ldb}, tile + r * {nr}, {nr}, first);"
         )?;
     }
     writeln!(c, "}}")?;
@@ -291,7 +296,10 @@ pub(super) fn print(isa: CpuIsa, spec: &GemmSpec, entry: &str) -> Result<String,
         format!("(const {b_ty} *)p->b.address + b0 * p->b.stride[0] + b1 * p->b.stride[1]");
     match spec.b_layout {
         BLayout::Panels { .. } => {
-            writeln!(c, "        const {b_ty} *const b = {b_base} + n0 / {nr} * p->b.stride[2];")?;
+            writeln!(
+                c,
+                "        const {b_ty} *const b = {b_base} + n0 / {ldb} * p->b.stride[2] + n0 % {ldb};"
+            )?;
         }
         BLayout::RowMajorKn => writeln!(c, "        const {b_ty} *const b = {b_base} + n0;")?,
         BLayout::RowMajorNk => {
@@ -348,7 +356,7 @@ pub(super) fn print(isa: CpuIsa, spec: &GemmSpec, entry: &str) -> Result<String,
     } else {
         ("rows_a".to_owned(), K_BLOCK.to_string())
     };
-    let b_arg = if packed { format!("b + k0 * {nr}") } else { "block".to_owned() };
+    let b_arg = if packed { format!("b + k0 * {ldb}") } else { "block".to_owned() };
     writeln!(c, "            {entry}_rows(rows, kb, {a_arg}, {lda}, {b_arg}, tile, k0 == 0);")?;
     writeln!(c, "        }}")?;
     epilogue(&mut c, spec, acc, nr, c_ty)?;

@@ -12,7 +12,7 @@ use zeroforge_artifact::{CpuIsa, DType, Expr};
 pub use compile::{CpuCompileError, HostCompiler, compile};
 
 use crate::backend::{Backend, CodegenError, KernelSource};
-use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes};
+use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes, panel_columns};
 
 /// Shared declarations of all kernels.
 const PRELUDE: &str = include_str!("prelude.h");
@@ -92,7 +92,7 @@ impl Backend for CpuBackend {
         let packs = matches!(spec.b, DType::F32 | DType::F16 | DType::Bf16) && spec.a != DType::F64
             || spec.a == DType::F64 && spec.b == DType::F64;
         match (packs, transposed) {
-            (true, _) => BLayout::Panels { nr: gemm::panel(self.isa, spec) as u32 },
+            (true, _) => BLayout::Panels { nr: panel_columns(spec.n) },
             (false, true) => BLayout::RowMajorNk,
             (false, false) => BLayout::RowMajorKn,
         }

@@ -67,9 +67,10 @@ pub(super) fn generate(spec: &GemmSpec) -> Result<Generated, std::fmt::Error> {
     let staged = staged_type(&[spec.a, spec.b]);
     let element = if staged == "float" { 4 } else { 2 };
     let t = tile(spec, element);
-    let layout = match spec.b_layout {
-        BLayout::RowMajorNk => "zf::BLayout::NK",
-        BLayout::RowMajorKn | BLayout::Panels { .. } => "zf::BLayout::KN",
+    let (layout, panel) = match spec.b_layout {
+        BLayout::RowMajorNk => ("zf::BLayout::NK", 0),
+        BLayout::RowMajorKn => ("zf::BLayout::KN", 0),
+        BLayout::Panels { nr } => ("zf::BLayout::PANELS", nr),
     };
     let mut c = String::new();
     for header in [
@@ -127,12 +128,15 @@ pub(super) fn generate(spec: &GemmSpec) -> Result<Generated, std::fmt::Error> {
     )?;
     writeln!(c, "    }};")?;
     let grid_tile = if scalar {
-        writeln!(c, "    zf::scalar_gemm<{a}, {b}, {acc_ty}, {layout}>(p, m, n, k, store);")?;
+        writeln!(
+            c,
+            "    zf::scalar_gemm<{a}, {b}, {acc_ty}, {layout}, {panel}>(p, m, n, k, store);"
+        )?;
         [threads, 0, 1, 0]
     } else {
         writeln!(
             c,
-            "    using Tile = zf::GemmTile<{a}, {b}, {staged}, {layout}, {}, {}, {}, {}, {}, {}>;",
+            "    using Tile = zf::GemmTile<{a}, {b}, {staged}, {layout}, {panel}, {}, {}, {}, {}, {}, {}>;",
             t.rows, t.columns, t.depth, t.warps.0, t.warps.1, t.stages
         )?;
         writeln!(

@@ -19,7 +19,7 @@ pub use nvrtc::Nvrtc;
 pub use toolchain::{Found, NVDISASM, NVRTC, Wheel, find_nvdisasm, find_nvrtc, toolchain_folder};
 
 use crate::backend::{Backend, CodegenError, KernelSource};
-use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes};
+use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes, panel_columns};
 
 /// Stands for the entry name while the text is hashed.
 const ENTRY: &str = "zf_kernel_entry";
@@ -111,8 +111,9 @@ impl Backend for CudaBackend {
         [blocks, Expr::constant(1), Expr::constant(1)]
     }
 
-    fn weight_layout(&self, _: &GemmSpec, transposed: bool) -> BLayout {
-        if transposed { BLayout::RowMajorNk } else { BLayout::RowMajorKn }
+    /// The CPU's panels, so that an artifact for both holds a weight once.
+    fn weight_layout(&self, spec: &GemmSpec, _: bool) -> BLayout {
+        BLayout::Panels { nr: panel_columns(spec.n) }
     }
 }
 
