@@ -159,7 +159,7 @@ pub(crate) struct RunArgs {
 pub(crate) enum DeviceName {
     /// This machine's processor.
     Cpu,
-    /// An NVIDIA GPU.
+    /// The first NVIDIA GPU; CUDA_VISIBLE_DEVICES chooses another.
     Cuda,
 }
 
@@ -179,6 +179,9 @@ pub(crate) struct BenchArgs {
     /// Value of a symbolic size, such as `s0=128`; the smallest allowed if not given.
     #[arg(long, value_name = "NAME=N")]
     pub(crate) size: Vec<String>,
+    /// Where to run.
+    #[arg(long, value_enum, default_value = "cpu", env = "ZEROFORGE_DEVICE")]
+    pub(crate) device: DeviceName,
     /// Calls that are timed.
     #[arg(long, default_value_t = 20)]
     pub(crate) runs: usize,

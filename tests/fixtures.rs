@@ -151,8 +151,8 @@ fn run(pt2: &Path, kernels: &Kernels) -> Result<(), Failed> {
             compare(&format!("case {i}, {name}"), found, tensor, &expected)?;
         }
         for (name, tensor) in &case.buffers {
-            let found = session.state(name).ok_or_else(|| format!("no state `{name}`"))?;
-            let found = Tensor::from_bytes(tensor.dtype(), tensor.shape(), found)?;
+            let found = session.state(name)?.ok_or_else(|| format!("no state `{name}`"))?;
+            let found = Tensor::from_bytes(tensor.dtype(), tensor.shape(), &found)?;
             compare(&format!("case {i}, buffer {name}"), &found, tensor, &expected)?;
         }
     }

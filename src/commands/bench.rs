@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use zeroforge_artifact::program::Program;
-use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor};
+use zeroforge_runtime::{Model, OpenOptions, SessionOptions, Tensor};
 
 use crate::args::BenchArgs;
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
     let start = Instant::now();
     let model = Model::open(&args.artifact, &OpenOptions::default())?;
     let options = SessionOptions { threads: args.threads, ..Default::default() };
-    let mut session = Session::cpu(&model, options)?;
+    let mut session = super::run::open_session(&model, args.device, options)?;
     let inputs = random_inputs(session.program(), &args.size)?;
     session.run(inputs.clone())?;
     let first = start.elapsed();
@@ -30,17 +30,17 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
     let (least, median) = (times[0], times[times.len() / 2]);
     output.result(
         &format!(
-            "open to first output {}; {} calls: median {}, least {} ({} threads)",
+            "open to first output {}; {} calls: median {}, least {} ({})",
             duration(first),
             times.len(),
             duration(median),
             duration(least),
-            session.threads()
+            session.device()
         ),
         || {
             let s = |d: Duration| d.as_secs_f64();
             json!({"event": "bench", "open_to_first_output": s(first), "median": s(median),
-                "least": s(least), "runs": times.len(), "threads": session.threads()})
+                "least": s(least), "runs": times.len(), "device": session.device()})
         },
     );
     Ok(Exit::Success)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::container::write_atomically;
 use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor, tensor_io};
@@ -12,27 +12,31 @@ use crate::args::{DeviceName, RunArgs};
 use crate::exit::Exit;
 use crate::output::{Output, duration};
 
+/// Binds a model to a device.
+pub(crate) fn open_session(
+    model: &Model,
+    device: DeviceName,
+    options: SessionOptions,
+) -> Result<Session> {
+    Ok(match device {
+        DeviceName::Cpu => Session::cpu(model, options)?,
+        DeviceName::Cuda => Session::cuda(model, 0, options)?,
+    })
+}
+
 pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
     let start = Instant::now();
     let options =
         OpenOptions { trusted_keys: super::keys::read_public(&args.trust)?, ..Default::default() };
     let model = Model::open(&args.artifact, &options)?;
     let open = start.elapsed();
-    if args.device == DeviceName::Cuda {
-        bail!(zeroforge_runtime::RunError::Device {
-            device: "cuda".to_owned(),
-            reason: "this build runs artifacts on the CPU only; use --device cpu".to_owned(),
-        });
-    }
     let load_start = Instant::now();
-    let mut session = Session::cpu(
-        &model,
-        SessionOptions {
-            threads: args.threads,
-            external_weights: args.weights.clone(),
-            profile: args.profile,
-        },
-    )?;
+    let options = SessionOptions {
+        threads: args.threads,
+        external_weights: args.weights.clone(),
+        profile: args.profile,
+    };
+    let mut session = open_session(&model, args.device, options)?;
     let load = load_start.elapsed();
     let inputs = inputs(args, &session)?;
     let outputs = session.run(inputs)?;

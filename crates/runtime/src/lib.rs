@@ -8,6 +8,8 @@
 
 mod bind;
 pub mod cpu;
+mod cuda;
+mod device;
 mod error;
 mod external;
 mod model;
@@ -15,7 +17,8 @@ mod session;
 pub mod tensor;
 pub mod tensor_io;
 
+pub use device::StepTime;
 pub use error::RunError;
 pub use model::{Model, OpenOptions, host_has};
-pub use session::{Phases, Session, SessionOptions, StepTime};
+pub use session::{Phases, Session, SessionOptions};
 pub use tensor::Tensor;

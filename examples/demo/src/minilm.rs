@@ -59,11 +59,11 @@ pub(crate) fn run(artifact: &Path, tokenizer: &Path, expected: &Path) -> Result<
     }
     println!("largest difference from torch: {worst:.1e}");
     println!(
-        "open to first output {:.1} ms; warm call: bind {:.0} us, compute {:.2} ms, {} threads",
+        "open to first output {:.1} ms; warm call: bind {:.0} us, compute {:.2} ms on {}",
         first.as_secs_f64() * 1e3,
         phases.bind.as_secs_f64() * 1e6,
         phases.compute.as_secs_f64() * 1e3,
-        session.threads()
+        session.device()
     );
     ensure!(
         worst <= TOLERANCE,

@@ -1,8 +1,10 @@
 //! The CPU device: native code mapped from memory, executed by a pool of threads.
 
+mod device;
 mod object;
 mod pool;
 
+pub(crate) use device::CpuDevice;
 pub use object::Object;
 pub use pool::Pool;
 

@@ -1,0 +1,305 @@
+//! The CUDA driver behind types that own what they hold.
+//!
+//! The library is loaded when first used, so programs without a GPU start and say what is missing.
+
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+
+use crate::RunError;
+
+/// Dynamic shared memory that a kernel may use without asking (CUDA C++ Programming Guide, 20.1).
+const DEFAULT_SHARED_BYTES: u32 = 48 * 1024;
+
+fn failed(what: impl Into<String>) -> impl FnOnce(DriverError) -> RunError {
+    let what = what.into();
+    move |e| {
+        let text = e.error_string().ok().map(|s| s.to_string_lossy().into_owned());
+        let reason = match e.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                "the GPU has no more memory; use smaller inputs or a larger slice".to_owned()
+            }
+            code => text.unwrap_or_else(|| format!("{code:?}")),
+        };
+        RunError::Device { device: "cuda".to_owned(), reason: format!("{what} failed: {reason}") }
+    }
+}
+
+fn refuse(reason: impl Into<String>) -> RunError {
+    RunError::Device { device: "cuda".to_owned(), reason: reason.into() }
+}
+
+/// A GPU with its primary context retained.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    pub(crate) name: String,
+    /// Major and minor compute capability.
+    pub(crate) capability: (u32, u32),
+}
+
+// SAFETY: a context may be used from any thread that makes it current, which every call here does
+// first (`make_current`).
+unsafe impl Send for Gpu {}
+// SAFETY: as above; the driver locks the context itself.
+unsafe impl Sync for Gpu {}
+
+impl Gpu {
+    /// Opens the GPU of an index.
+    pub(crate) fn open(ordinal: u32) -> Result<Arc<Gpu>, RunError> {
+        // SAFETY: loads libcuda.so.1 if the system has it; its initialisers are the driver's.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(refuse(
+                "no NVIDIA driver was found (libcuda.so.1); run on a machine with a GPU, on ZeroGPU inside a function under @spaces.GPU, or with --device cpu",
+            ));
+        }
+        result::init().map_err(failed("starting the driver"))?;
+        let count = result::device::get_count().map_err(failed("counting GPUs"))?;
+        let index = i32::try_from(ordinal).unwrap_or(i32::MAX);
+        if index >= count {
+            return Err(refuse(format!("there is no GPU {ordinal}; the driver sees {count}")));
+        }
+        let device = result::device::get(index).map_err(failed("opening the GPU"))?;
+        let attribute = |a| {
+            // SAFETY: `device` is a handle that the driver just gave.
+            unsafe { result::device::get_attribute(device, a) }
+                .map(|v| v.unsigned_abs())
+                .map_err(failed("asking for the GPU's kind"))
+        };
+        use sys::CUdevice_attribute as A;
+        let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let name = result::device::get_name(device).map_err(failed("asking for the GPU's name"))?;
+        // SAFETY: as above; released when the value is dropped.
+        let context = unsafe { result::primary_ctx::retain(device) }
+            .map_err(failed("making a context on the GPU"))?;
+        Ok(Arc::new(Gpu { device, context, name, capability: (major, minor) }))
+    }
+
+    /// Makes the context current on this thread; everything below needs that.
+    pub(crate) fn make_current(&self) -> Result<(), RunError> {
+        // SAFETY: the context is retained as long as `self` lives.
+        unsafe { result::ctx::set_current(self.context) }.map_err(failed("using the GPU"))
+    }
+
+    /// Loads machine code and looks up one entry.
+    pub(crate) fn load(
+        self: &Arc<Gpu>,
+        code: &[u8],
+        entry: &str,
+        shared_bytes: u32,
+    ) -> Result<Kernel, RunError> {
+        self.make_current()?;
+        let name = CString::new(entry)
+            .map_err(|_| refuse(format!("entry `{entry}` has a zero byte in its name")))?;
+        // SAFETY: the caller checked the code's hash; the driver reads the ELF by its own headers.
+        let module = unsafe { result::module::load_data(code.as_ptr().cast()) }
+            .map_err(failed(format!("loading `{entry}`")))?;
+        let mut kernel = Kernel { gpu: Arc::clone(self), module, function: std::ptr::null_mut() };
+        // SAFETY: the module was just loaded.
+        kernel.function = unsafe { result::module::get_function(module, name) }
+            .map_err(failed(format!("looking up `{entry}`")))?;
+        if shared_bytes > DEFAULT_SHARED_BYTES {
+            use sys::CUfunction_attribute as A;
+            let attribute = A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function belongs to the live module.
+            unsafe {
+                result::function::set_function_attribute(
+                    kernel.function,
+                    attribute,
+                    i32::try_from(shared_bytes).unwrap_or(i32::MAX),
+                )
+            }
+            .map_err(failed(format!("reserving shared memory for `{entry}`")))?;
+        }
+        Ok(kernel)
+    }
+
+    /// A stream on which work runs in order.
+    pub(crate) fn stream(self: &Arc<Gpu>) -> Result<Stream, RunError> {
+        self.make_current()?;
+        let handle = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .map_err(failed("making a stream"))?;
+        Ok(Stream { gpu: Arc::clone(self), handle })
+    }
+
+    /// Memory on the GPU, not initialised.
+    pub(crate) fn alloc(self: &Arc<Gpu>, bytes: usize) -> Result<Memory, RunError> {
+        self.make_current()?;
+        let size = bytes.max(1);
+        // SAFETY: nothing reads the memory before something was written: inputs and weights are copied
+        // in, states are copied or cleared, and the rest is written by the steps that come first.
+        let address = unsafe { result::malloc_sync(size) }
+            .map_err(failed(format!("taking {size} bytes of GPU memory")))?;
+        Ok(Memory { gpu: Arc::clone(self), address, bytes })
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // SAFETY: retained once in `open`.
+        if let Err(e) = unsafe { result::primary_ctx::release(self.device) } {
+            tracing::warn!("releasing the GPU's context failed: {e}");
+        }
+    }
+}
+
+/// A loaded kernel; unloads its module when dropped.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    gpu: Arc<Gpu>,
+    module: sys::CUmodule,
+    function: sys::CUfunction,
+}
+
+// SAFETY: module and function handles may be used from any thread with the context current.
+unsafe impl Send for Kernel {}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if self.gpu.make_current().is_ok() {
+            // SAFETY: loaded by `Gpu::load` and not unloaded before.
+            let _ = unsafe { result::module::unload(self.module) };
+        }
+    }
+}
+
+/// A stream; destroyed when dropped.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    gpu: Arc<Gpu>,
+    handle: sys::CUstream,
+}
+
+// SAFETY: stream handles may be used from any thread with the context current.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    /// Queues a kernel.
+    ///
+    /// # Safety
+    /// `params` is the kernel's whole parameter block, and every address in it is of GPU memory that
+    /// lives until the stream has been waited for and is as large as the kernel takes it to be.
+    pub(crate) unsafe fn launch(
+        &self,
+        kernel: &Kernel,
+        grid: u32,
+        block: u32,
+        shared_bytes: u32,
+        params: &[u64],
+    ) -> Result<(), DriverError> {
+        // The driver copies the block before it returns.
+        let mut pointers = [params.as_ptr() as *mut c_void];
+        // SAFETY: the caller's promise.
+        unsafe {
+            result::launch_kernel(
+                kernel.function,
+                (grid, 1, 1),
+                (block, 1, 1),
+                shared_bytes,
+                self.handle,
+                &mut pointers,
+            )
+        }
+    }
+
+    /// Queues a copy to the GPU and waits for it.
+    pub(crate) fn upload(&self, to: &Memory, offset: usize, from: &[u8]) -> Result<(), RunError> {
+        to.check(offset, from.len())?;
+        // SAFETY: the range lies in the memory, and the source lives until the wait below.
+        unsafe { result::memcpy_htod_async(to.address + offset as u64, from, self.handle) }
+            .map_err(failed("copying to the GPU"))?;
+        self.wait()
+    }
+
+    /// Queues a copy from the GPU and waits for it.
+    pub(crate) fn download(
+        &self,
+        to: &mut [u8],
+        from: &Memory,
+        offset: usize,
+    ) -> Result<(), RunError> {
+        from.check(offset, to.len())?;
+        // SAFETY: the range lies in the memory, and the target lives until the wait below.
+        unsafe { result::memcpy_dtoh_async(to, from.address + offset as u64, self.handle) }
+            .map_err(failed("copying from the GPU"))?;
+        self.wait()
+    }
+
+    /// Fills memory with zeros.
+    pub(crate) fn clear(&self, memory: &Memory) -> Result<(), RunError> {
+        // SAFETY: the range is the whole allocation.
+        unsafe { result::memset_d8_async(memory.address, 0, memory.bytes, self.handle) }
+            .map_err(failed("clearing GPU memory"))?;
+        self.wait()
+    }
+
+    /// Waits until everything queued is done.
+    pub(crate) fn wait(&self) -> Result<(), RunError> {
+        // SAFETY: the stream is live.
+        unsafe { result::stream::synchronize(self.handle) }.map_err(failed("waiting for the GPU"))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.gpu.make_current().is_ok() {
+            // SAFETY: created by `Gpu::stream` and not destroyed before.
+            let _ = unsafe { result::stream::destroy(self.handle) };
+        }
+    }
+}
+
+/// Memory on the GPU; freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    gpu: Arc<Gpu>,
+    pub(crate) address: u64,
+    pub(crate) bytes: usize,
+}
+
+impl Memory {
+    fn check(&self, offset: usize, len: usize) -> Result<(), RunError> {
+        if offset.checked_add(len).is_some_and(|end| end <= self.bytes) {
+            return Ok(());
+        }
+        Err(refuse(format!(
+            "a copy of {len} bytes at {offset} leaves an allocation of {} bytes",
+            self.bytes
+        )))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.gpu.make_current().is_ok() {
+            // SAFETY: allocated by `Gpu::alloc` and not freed before; sessions wait for the stream
+            // before they drop memory.
+            let _ = unsafe { result::free_sync(self.address) };
+        }
+    }
+}
+
+/// Turns a failed launch into an error that names the kernel.
+pub(crate) fn launch_failed(doc: &str, origin: &str, e: DriverError) -> RunError {
+    failed(format!("launching `{doc}` for `{origin}`"))(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_driver_the_error_says_what_to_do() {
+        // SAFETY: as in `Gpu::open`.
+        if unsafe { sys::is_culib_present() } {
+            eprintln!("skipped: this machine has a CUDA driver");
+            return;
+        }
+        let error = Gpu::open(0).unwrap_err().to_string();
+        assert!(error.contains("libcuda.so.1") && error.contains("--device cpu"), "{error}");
+    }
+}
