@@ -48,6 +48,15 @@ pub struct CudaModule {
     pub cubin: Vec<u8>,
 }
 
+/// Folder that line information names. NVRTC puts the working directory before relative names, which
+/// would give other bytes in another folder.
+const SOURCE_FOLDER: &str = "/zeroforge/kernels";
+
+/// A source with its includes as names in [`SOURCE_FOLDER`].
+fn with_absolute_includes(text: &str) -> String {
+    text.replace("#include \"", &format!("#include \"{SOURCE_FOLDER}/"))
+}
+
 /// The options of a target, for provenance and cache keys.
 pub(super) fn options(target: Target) -> Vec<String> {
     vec![
@@ -112,7 +121,7 @@ pub fn compile(
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(source) = sources.get(i) else { return Ok(()) };
-            let name = format!("{}.cu", source.entry);
+            let name = format!("{SOURCE_FOLDER}/{}.cu", source.entry);
             let headers = headers_of(&source.text);
             let mut parts: Vec<&[u8]> = vec![version.as_bytes(), source.text.as_bytes()];
             parts.extend(options.iter().map(|o| o.as_bytes()));
@@ -121,7 +130,12 @@ pub fn compile(
             let module = match cache.get(&key).as_deref().and_then(decode) {
                 Some(module) => module,
                 None => {
-                    let compiled = nvrtc.compile(&name, &source.text, &headers, &options)?;
+                    let headers: Vec<(String, String)> = headers
+                        .iter()
+                        .map(|(n, t)| (format!("{SOURCE_FOLDER}/{n}"), with_absolute_includes(t)))
+                        .collect();
+                    let text = with_absolute_includes(&source.text);
+                    let compiled = nvrtc.compile(&name, &text, &headers, &options)?;
                     cache.put(&key, &encode(&compiled));
                     CudaModule { ptx: compiled.ptx, cubin: compiled.cubin }
                 }

@@ -112,7 +112,7 @@ impl Nvrtc {
         &self,
         name: &str,
         source: &str,
-        headers: &[(&str, &str)],
+        headers: &[(String, String)],
         options: &[String],
     ) -> Result<Compiled, CudaCompileError> {
         let text = |s: &str| {
@@ -123,8 +123,8 @@ impl Nvrtc {
         };
         let source = text(source)?;
         let file = text(name)?;
-        let names = headers.iter().map(|h| text(h.0)).collect::<Result<Vec<_>, _>>()?;
-        let texts = headers.iter().map(|h| text(h.1)).collect::<Result<Vec<_>, _>>()?;
+        let names = headers.iter().map(|h| text(&h.0)).collect::<Result<Vec<_>, _>>()?;
+        let texts = headers.iter().map(|h| text(&h.1)).collect::<Result<Vec<_>, _>>()?;
         let options = options.iter().map(|o| text(o)).collect::<Result<Vec<_>, _>>()?;
         let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).collect::<Vec<_>>();
         let (names, texts) = (pointers(&names), pointers(&texts));
