@@ -1,39 +1,57 @@
-//! Parameter blocks of hand-written kernels, as `kernels/include/zeroforge/abi.h` lays them out.
+//! Parameter blocks of hand-written kernels. Written by `cargo xtask codegen` from
+//! `kernels/include/zeroforge/abi.h`, where the fields are explained; do not edit.
+#![allow(missing_docs, reason = "documented in the header")]
+#![allow(non_camel_case_types, reason = "the names of the header")]
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets are C's")]
+#![allow(clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
 
-/// Version of the layouts below, written into every artifact.
 pub const ZF_ABI_VERSION: u32 = 1;
-/// Most extra operands of a contraction's epilogue.
-pub const ZF_MAX_EPILOGUE_OPERANDS: usize = 6;
-
-/// A strided view: address of the first element and strides in elements.
+pub const ZF_MAX_EPILOGUE_OPERANDS: u32 = 6;
+#[doc = " A strided view: address of the first element and strides in elements."]
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct zf_operand {
-    /// Address of the first element.
     pub address: u64,
-    /// Elements between neighbours per axis.
-    pub stride: [i64; 4],
+    pub stride: [i64; 4usize],
 }
-
-/// See `zf_gemm_params` in the header.
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_operand"][::core::mem::size_of::<zf_operand>() - 40usize];
+    ["Alignment of zf_operand"][::core::mem::align_of::<zf_operand>() - 8usize];
+    ["Offset of field: zf_operand::address"][::core::mem::offset_of!(zf_operand, address) - 0usize];
+    ["Offset of field: zf_operand::stride"][::core::mem::offset_of!(zf_operand, stride) - 8usize];
+};
+#[doc = " C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]).\n a.stride = {b0, b1, row, 1}; b.stride = {b0, b1, row, 1} where a row is a k (KN layout) or an n\n (NK layout), and {b0, b1, panel, 1} for packed panels; c.stride = {b0, b1, row, 1}."]
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "documented in the header")]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct zf_gemm_params {
     pub a: zf_operand,
     pub b: zf_operand,
     pub c: zf_operand,
-    pub batch: [i64; 2],
+    pub batch: [i64; 2usize],
     pub m: i64,
     pub n: i64,
     pub k: i64,
-    pub extra: [zf_operand; ZF_MAX_EPILOGUE_OPERANDS],
+    pub extra: [zf_operand; 6usize],
 }
-
-/// See `zf_attention_params` in the header.
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_gemm_params"][::core::mem::size_of::<zf_gemm_params>() - 400usize];
+    ["Alignment of zf_gemm_params"][::core::mem::align_of::<zf_gemm_params>() - 8usize];
+    ["Offset of field: zf_gemm_params::a"][::core::mem::offset_of!(zf_gemm_params, a) - 0usize];
+    ["Offset of field: zf_gemm_params::b"][::core::mem::offset_of!(zf_gemm_params, b) - 40usize];
+    ["Offset of field: zf_gemm_params::c"][::core::mem::offset_of!(zf_gemm_params, c) - 80usize];
+    ["Offset of field: zf_gemm_params::batch"]
+        [::core::mem::offset_of!(zf_gemm_params, batch) - 120usize];
+    ["Offset of field: zf_gemm_params::m"][::core::mem::offset_of!(zf_gemm_params, m) - 136usize];
+    ["Offset of field: zf_gemm_params::n"][::core::mem::offset_of!(zf_gemm_params, n) - 144usize];
+    ["Offset of field: zf_gemm_params::k"][::core::mem::offset_of!(zf_gemm_params, k) - 152usize];
+    ["Offset of field: zf_gemm_params::extra"]
+        [::core::mem::offset_of!(zf_gemm_params, extra) - 160usize];
+};
+#[doc = " O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask\n {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff\n j <= qpos (causal kernels) and j > qpos - window (window kernels)."]
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "documented in the header")]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
 pub struct zf_attention_params {
     pub q: zf_operand,
     pub k: zf_operand,
@@ -47,6 +65,40 @@ pub struct zf_attention_params {
     pub keys: i64,
     pub offset: i64,
     pub window: i64,
+    #[doc = " 4-byte aligned, followed by 4 bytes of padding"]
     pub scale: f32,
     pub reserved: i32,
 }
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_attention_params"][::core::mem::size_of::<zf_attention_params>() - 264usize];
+    ["Alignment of zf_attention_params"][::core::mem::align_of::<zf_attention_params>() - 8usize];
+    ["Offset of field: zf_attention_params::q"]
+        [::core::mem::offset_of!(zf_attention_params, q) - 0usize];
+    ["Offset of field: zf_attention_params::k"]
+        [::core::mem::offset_of!(zf_attention_params, k) - 40usize];
+    ["Offset of field: zf_attention_params::v"]
+        [::core::mem::offset_of!(zf_attention_params, v) - 80usize];
+    ["Offset of field: zf_attention_params::o"]
+        [::core::mem::offset_of!(zf_attention_params, o) - 120usize];
+    ["Offset of field: zf_attention_params::mask"]
+        [::core::mem::offset_of!(zf_attention_params, mask) - 160usize];
+    ["Offset of field: zf_attention_params::batch"]
+        [::core::mem::offset_of!(zf_attention_params, batch) - 200usize];
+    ["Offset of field: zf_attention_params::heads"]
+        [::core::mem::offset_of!(zf_attention_params, heads) - 208usize];
+    ["Offset of field: zf_attention_params::kv_heads"]
+        [::core::mem::offset_of!(zf_attention_params, kv_heads) - 216usize];
+    ["Offset of field: zf_attention_params::queries"]
+        [::core::mem::offset_of!(zf_attention_params, queries) - 224usize];
+    ["Offset of field: zf_attention_params::keys"]
+        [::core::mem::offset_of!(zf_attention_params, keys) - 232usize];
+    ["Offset of field: zf_attention_params::offset"]
+        [::core::mem::offset_of!(zf_attention_params, offset) - 240usize];
+    ["Offset of field: zf_attention_params::window"]
+        [::core::mem::offset_of!(zf_attention_params, window) - 248usize];
+    ["Offset of field: zf_attention_params::scale"]
+        [::core::mem::offset_of!(zf_attention_params, scale) - 256usize];
+    ["Offset of field: zf_attention_params::reserved"]
+        [::core::mem::offset_of!(zf_attention_params, reserved) - 260usize];
+};
