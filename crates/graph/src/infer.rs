@@ -778,6 +778,9 @@ fn conv_transpose(
     if groups == 0 || x.shape[1] != w.shape[0] {
         return o.shape_error(1, "whose first axis is not the input's channels");
     }
+    if !x.shape[1].modulo(&Expr::constant(groups as i64)).is(0) {
+        return o.shape_error(0, format!("whose channels do not split into {groups} groups"));
+    }
     let filters = w.shape[1].clone() * Expr::constant(groups as i64);
     if let Some(bias) = o.types.get(2)
         && bias.shape != std::slice::from_ref(&filters)

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod infer;
+pub mod interpret;
 pub mod ir;
 pub mod op;
 pub mod text;
