@@ -76,6 +76,10 @@ fn run(pt2: &Path, kernels: &Kernels) -> Result<(), Failed> {
 fn main() {
     let args = Arguments::from_args();
     let mut trials = Vec::new();
+    let cxx = HostCxx::find();
+    if let Err(e) = &cxx {
+        eprintln!("device kernels are not checked: {e}");
+    }
     for (name, path) in archives() {
         // torch 2.8 keeps weights in a pickle: refused with the way out.
         let pickled = name.ends_with("_torch28");
