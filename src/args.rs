@@ -54,6 +54,7 @@ Examples:
 Examples:
   zeroforge inspect model.zfa
   zeroforge inspect model.zfa --steps
+  zeroforge inspect model.pt2 --graph html -o model.html
   zeroforge --json inspect model.zfa")]
     Inspect(InspectArgs),
     /// Measure opening and latency of an artifact on random inputs.
@@ -111,7 +112,7 @@ pub(crate) struct CompileArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Emit {
-    /// The graph after all passes.
+    /// The graph after all passes: text, a page for a browser, Graphviz.
     Graph,
     /// Source of every kernel.
     Kernels,
@@ -165,11 +166,27 @@ pub(crate) enum DeviceName {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The artifact.
+    /// The artifact; with --graph the model, as torch.export.save wrote it.
     pub(crate) artifact: PathBuf,
     /// List every step with its kernel.
     #[arg(long)]
     pub(crate) steps: bool,
+    /// Show the graph of a model as it is imported.
+    #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "text", conflicts_with = "steps")]
+    pub(crate) graph: Option<GraphForm>,
+    /// Write the graph to this file.
+    #[arg(short, long, value_name = "FILE", requires = "graph")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphForm {
+    /// The text form (docs/graph-text.md).
+    Text,
+    /// A page for a browser.
+    Html,
+    /// Graphviz.
+    Dot,
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use zeroforge_compiler::cache::{Cache, DEFAULT_LIMIT};
 use zeroforge_compiler::cpu::CpuBackend;
 use zeroforge_compiler::cuda::CudaBackend;
 use zeroforge_compiler::pipeline::{CompileOptions, Progress, compile, schedule_for};
-use zeroforge_graph::Graph;
+use zeroforge_graph::{Graph, text, view};
 use zeroforge_import::weights::{WeightFiles, WeightReport};
 use zeroforge_import::{ImportOptions, load_pt2};
 
@@ -132,6 +132,11 @@ fn write(folder: &Path, name: &str, text: &[u8]) -> Result<()> {
 /// Writes what is known before code is compiled.
 fn emit(what: Emit, folder: &Path, graph: &Graph, targets: &[Target]) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating `{}`", folder.display()))?;
+    if what == Emit::Graph {
+        write(folder, &format!("{}.graph.txt", graph.name), text::print(graph).as_bytes())?;
+        write(folder, &format!("{}.graph.html", graph.name), view::html(graph).as_bytes())?;
+        write(folder, &format!("{}.graph.dot", graph.name), view::dot(graph).as_bytes())?;
+    }
     if !matches!(what, Emit::Kernels | Emit::Schedule) {
         return Ok(());
     }

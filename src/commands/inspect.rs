@@ -1,14 +1,18 @@
-//! `zeroforge inspect`: what is in an artifact.
+//! `zeroforge inspect`: what is in an artifact or a model.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::manifest::WeightStorage;
 use zeroforge_artifact::program::{Port, Program};
+use zeroforge_graph::{text, view};
+use zeroforge_import::weights::WeightFiles;
+use zeroforge_import::{ImportOptions, load_pt2};
 use zeroforge_runtime::{Model, OpenOptions};
 
-use crate::args::InspectArgs;
+use crate::args::{GraphForm, InspectArgs};
 use crate::exit::Exit;
 use crate::output::{Output, bytes};
 
@@ -24,7 +28,40 @@ fn describe(program: &Program, port: &Port) -> String {
     format!("{}: {} [{}]", port.name, port.dtype, sizes.join(", "))
 }
 
+/// The graph of a model, to a file or to standard output.
+fn graph(args: &InspectArgs, form: GraphForm, output: &Output) -> Result<Exit> {
+    let path = &args.artifact;
+    let graph = load_pt2(path, &WeightFiles::none(), &ImportOptions::default())?.graph;
+    let text = match form {
+        GraphForm::Text => text::print(&graph),
+        GraphForm::Html => view::html(&graph),
+        GraphForm::Dot => view::dot(&graph),
+    };
+    let summary = |file: Option<&Path>| {
+        json!({
+            "event": "graph",
+            "name": graph.name,
+            "nodes": graph.nodes.len(),
+            "weights": graph.weights.len(),
+            "file": file,
+            "text": file.is_none().then_some(&text),
+        })
+    };
+    match &args.output {
+        Some(file) => {
+            std::fs::write(file, &text).with_context(|| format!("writing `{}`", file.display()))?;
+            let line = format!("{}: {} nodes", file.display(), graph.nodes.len());
+            output.result(&line, || summary(Some(file)));
+        }
+        None => output.result(text.trim_end(), || summary(None)),
+    }
+    Ok(Exit::Success)
+}
+
 pub(crate) fn run(args: &InspectArgs, output: &Output) -> Result<Exit> {
+    if let Some(form) = args.graph {
+        return graph(args, form, output);
+    }
     let model = Model::open(&args.artifact, &OpenOptions::default())?;
     let manifest = model.manifest();
     let mut text = String::new();

@@ -10,6 +10,7 @@ pub mod ir;
 pub mod op;
 pub mod text;
 pub mod verify;
+pub mod view;
 
 pub use infer::{GraphError, InferError};
 pub use ir::{Graph, NodeId, TensorType, ValueId};
