@@ -13,7 +13,7 @@ mod pointwise;
 mod reduce;
 mod shape;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use zeroforge_artifact::program::SymbolDecl;
 use zeroforge_artifact::{DType, Expr, SymbolRange};
@@ -63,9 +63,28 @@ pub(crate) struct Importer<'a> {
     sizes: HashMap<String, Expr>,
     /// Results that have no lowering, and the op they are of: an error only where they are read.
     uncomputed: HashMap<String, String>,
+    /// Results of nodes that were reported: what reads them is not reported again.
+    failed: HashSet<String>,
     origin: Origin,
     diagnostics: Vec<Diagnostic>,
 }
+
+/// Stands for an error that another node has reported.
+const REPORTED: &str = "it depends on a part that is reported";
+
+/// Operations whose result's shape or value decides sizes.
+const DATA_DEPENDENT: &[&str] = &[
+    "nonzero",
+    "nonzero_static",
+    "masked_select",
+    "unique",
+    "_unique2",
+    "unique_consecutive",
+    "unique_dim",
+    "item",
+    "_local_scalar_dense",
+    "bincount",
+];
 
 /// What a node gives: one value per tensor output, in order.
 type Lowered = Result<Vec<ValueId>, String>;
@@ -83,6 +102,7 @@ pub(crate) fn import(
         values: HashMap::new(),
         sizes: HashMap::new(),
         uncomputed: HashMap::new(),
+        failed: HashSet::new(),
         origin: Origin::default(),
         diagnostics: Vec::new(),
     };
@@ -97,6 +117,9 @@ pub(crate) fn import(
 
 impl<'a> Importer<'a> {
     fn report(&mut self, node: &str, op: &str, message: String) {
+        if message == REPORTED {
+            return;
+        }
         self.diagnostics.push(Diagnostic {
             node: node.to_owned(),
             op: op.to_owned(),
@@ -106,6 +129,9 @@ impl<'a> Importer<'a> {
     }
 
     fn value(&self, name: &str) -> Result<ValueId, String> {
+        if self.failed.contains(name) {
+            return Err(REPORTED.to_owned());
+        }
         self.values.get(name).copied().ok_or_else(|| match self.uncomputed.get(name) {
             Some(op) => format!("it reads `{name}`, a result of {op} that is not supported"),
             None => format!("value `{name}` is not defined"),
@@ -115,6 +141,7 @@ impl<'a> Importer<'a> {
     fn size(&self, size: &SymIntArgument) -> Result<Expr, String> {
         match size {
             SymIntArgument::AsInt(v) => Ok(Expr::constant(*v)),
+            SymIntArgument::AsName(name) if self.failed.contains(name) => Err(REPORTED.to_owned()),
             SymIntArgument::AsName(name) => self.sizes.get(name).cloned().ok_or_else(|| {
                 format!("size `{name}` depends on data; only sizes of inputs are supported")
             }),
@@ -323,6 +350,10 @@ impl<'a> Importer<'a> {
                 for output in names.iter().flatten() {
                     self.stand_in(output);
                 }
+                if let Some(Argument::AsSymInt(SymIntArgument::AsName(size))) = node.outputs.first()
+                {
+                    self.failed.insert(size.clone());
+                }
             }
         }
     }
@@ -333,6 +364,8 @@ impl<'a> Importer<'a> {
             let op = Op::Full { dtype: ty.dtype, shape: ty.shape.clone(), value: 0.0 };
             let value = self.graph.add_node(op, &[], vec![ty], self.origin.clone())[0];
             self.values.insert(output.to_owned(), value);
+        } else {
+            self.failed.insert(output.to_owned());
         }
     }
 
@@ -375,6 +408,12 @@ impl<'a> Importer<'a> {
                 if let Some(result) = family(self, base, op, args) {
                     return result;
                 }
+            }
+            if DATA_DEPENDENT.contains(&base) {
+                return Err(
+                    "its shape depends on data; use torch.where, masked_fill or a fixed size"
+                        .to_owned(),
+                );
             }
             return Err("this operation is not supported; decompose it with run_decompositions() before saving, or replace it".to_owned());
         }
@@ -548,10 +587,14 @@ fn first_output(node: &Node) -> String {
     output_names(node).into_iter().flatten().next().unwrap_or_else(|| node.target.clone())
 }
 
-/// `file.py:12` from the last frame of a stack trace, folders stripped.
+/// `file.py:12` from a stack trace, folders stripped: the last frame of the model's own code, or else the
+/// last one of torch's.
 fn source_of(node: &Node) -> String {
     let trace = node.metadata.get("stack_trace").and_then(|t| t.as_str()).unwrap_or_default();
-    let Some(frame) = trace.lines().rev().find(|l| l.trim_start().starts_with("File \"")) else {
+    let frames = || trace.lines().rev().filter(|l| l.trim_start().starts_with("File \""));
+    let is_file = |l: &&str| l.contains(".py\"");
+    let own = frames().filter(is_file).find(|l| !l.contains("/torch/"));
+    let Some(frame) = own.or_else(|| frames().find(is_file)).or_else(|| frames().next()) else {
         return String::new();
     };
     let mut parts = frame.trim_start().trim_start_matches("File \"").splitn(2, '"');

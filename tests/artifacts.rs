@@ -1,0 +1,80 @@
+//! Artifacts of earlier versions, kept for ever: they open, verify and give torch's results, and a reader that was
+//! written from the specification alone agrees.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use safetensors::SafeTensors;
+use zeroforge_artifact::{DType, Target};
+use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor};
+
+fn kept(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifacts").join(name)
+}
+
+fn f32_tensor(file: &SafeTensors<'_>, name: &str) -> Tensor {
+    let view = file.tensor(name).unwrap();
+    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    Tensor::from_bytes(DType::F32, &shape, view.data()).unwrap()
+}
+
+#[test]
+fn version_1_opens_verifies_and_runs() {
+    let key = std::fs::read_to_string(kept("v1/mlp.pub")).unwrap();
+    let options = OpenOptions { verify_all: true, trusted_keys: vec![key] };
+    let model = Model::open(&kept("v1/mlp.zfa"), &options).unwrap();
+    let targets: Vec<Target> = model.manifest().targets.iter().map(|t| t.target).collect();
+    assert_eq!(targets, [Target::X86_64_V3, Target::SM_90A]);
+    let mut session = Session::cpu(&model, SessionOptions::default()).unwrap();
+    let expected = kept("../fixtures/mlp.safetensors");
+    let expected = std::fs::read(expected).unwrap();
+    let expected = SafeTensors::deserialize(&expected).unwrap();
+    let input = f32_tensor(&expected, "0/input/x");
+    let outputs = session.run(vec![("x".to_owned(), input)]).unwrap();
+    let torch = f32_tensor(&expected, "0/output/0");
+    assert_eq!((outputs[0].0.as_str(), outputs[0].1.shape()), ("output_0", torch.shape()));
+    for (a, b) in outputs[0].1.to_f64().into_iter().zip(torch.to_f64()) {
+        assert!((a - b).abs() < 1e-5, "{a} instead of {b}");
+    }
+}
+
+fn read_with_python(path: &Path) -> Option<Result<serde_json::Value, String>> {
+    let output = match Command::new("python3").arg(kept("read_zfa.py")).arg(path).output() {
+        Ok(output) => output,
+        Err(e) => {
+            eprintln!("skipped: python3 cannot be run ({e})");
+            return None;
+        }
+    };
+    Some(if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+}
+
+#[test]
+fn a_reader_made_from_the_specification_agrees() {
+    let path = kept("v1/mlp.zfa");
+    let Some(outline) = read_with_python(&path) else { return };
+    let outline = outline.unwrap();
+    assert_eq!(outline["name"], "mlp");
+    assert_eq!(outline["signed"], true);
+    let weights = ["up.weight", "up.bias", "down.weight", "down.bias"];
+    assert_eq!(outline["weights"], serde_json::json!(weights));
+    let model = Model::open(&path, &OpenOptions::default()).unwrap();
+    for (i, target) in outline["targets"].as_array().unwrap().iter().enumerate() {
+        let program = model.artifact().program(i).unwrap();
+        assert_eq!(target["steps"], program.steps.len());
+        assert_eq!(target["ports"]["x"], serde_json::json!(["s0", 12]));
+    }
+    // It does check: one wrong byte in the code of the first target.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let code = model.artifact().sections()[2].offset as usize;
+    bytes[code + 100] ^= 1;
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged.zfa");
+    std::fs::write(&damaged, bytes).unwrap();
+    let reason = read_with_python(&damaged).unwrap().unwrap_err();
+    assert!(reason.contains("section 2: hash"), "{reason}");
+}
