@@ -336,6 +336,8 @@ fn size_expressions() {
             let _ = e.eval(&[3, 5]);
         }
     }
+    let least = Expr::constant(i64::MIN) + Expr::symbol(zeroforge_artifact::Symbol(1));
+    assert_eq!(least.to_string().parse::<Expr>().unwrap(), least);
     for hostile in ["(".repeat(4000), "-".repeat(4000), "s0*".repeat(1300), "min(".repeat(900)] {
         assert!(hostile.parse::<Expr>().is_err());
     }

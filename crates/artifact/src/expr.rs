@@ -156,6 +156,10 @@ impl Expr {
             }
         }
         out.retain(|t| t.coef != 0);
+        // Saturated coefficients keep a magnitude that the text form can say.
+        for t in out.iter_mut().filter(|t| !t.atoms.is_empty()) {
+            t.coef = t.coef.max(-i64::MAX);
+        }
         Expr { terms: out }
     }
 
@@ -541,17 +545,31 @@ impl Parser<'_> {
             return self.fail("nested too deeply");
         }
         self.depth += 1;
-        let mut e = if self.eat(b'-') { -self.product()? } else { self.product()? };
+        let mut e = if self.eat(b'-') { self.negated_product()? } else { self.product()? };
         loop {
             if self.eat(b'+') {
                 e = e + self.product()?;
             } else if self.eat(b'-') {
-                e = e - self.product()?;
+                e = e + self.negated_product()?;
             } else {
                 self.depth -= 1;
                 return Ok(e);
             }
         }
+    }
+
+    /// What follows a minus. The magnitude of `i64::MIN` is no `i64`, so that constant is read whole.
+    fn negated_product(&mut self) -> Result<Expr, ExprError> {
+        self.skip();
+        let rest = self.text[self.at..].strip_prefix("9223372036854775808");
+        let ends = |c: char| !c.is_ascii_digit() && c != '*';
+        if let Some(rest) = rest
+            && rest.trim_start_matches(' ').chars().next().is_none_or(ends)
+        {
+            self.at = self.text.len() - rest.len();
+            return Ok(Expr::constant(i64::MIN));
+        }
+        Ok(-self.product()?)
     }
 
     fn product(&mut self) -> Result<Expr, ExprError> {
