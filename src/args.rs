@@ -174,6 +174,9 @@ pub(crate) struct InspectArgs {
     /// Show the graph of a model as it is imported.
     #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "text", conflicts_with = "steps")]
     pub(crate) graph: Option<GraphForm>,
+    /// Show the graph after the compiler's passes.
+    #[arg(long, requires = "graph")]
+    pub(crate) passes: bool,
     /// Write the graph to this file.
     #[arg(short, long, value_name = "FILE", requires = "graph")]
     pub(crate) output: Option<PathBuf>,

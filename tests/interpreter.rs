@@ -3,27 +3,17 @@
 //!
 //! `FIXTURE=name cargo test --test interpreter` runs those whose name contains `name`.
 
+mod conversion;
 mod expected;
 
 use std::path::Path;
 
+use conversion::{from_interpreter, into_interpreter};
 use expected::{archives, compare, folder, read_expected};
 use libtest_mimic::{Arguments, Failed, Trial};
-use zeroforge_graph::interpret::{self, InterpretOptions, Interpreter};
+use zeroforge_graph::interpret::{InterpretOptions, Interpreter};
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_import::{ImportOptions, load_pt2};
-use zeroforge_runtime::Tensor;
-
-fn into_interpreter(tensor: &Tensor) -> Result<interpret::Tensor, Failed> {
-    let shape: Vec<usize> = tensor.shape().iter().map(|&n| n as usize).collect();
-    let converted = interpret::Tensor::from_bytes(tensor.dtype(), &shape, tensor.bytes());
-    converted.ok_or_else(|| "a stored tensor is inconsistent".into())
-}
-
-fn from_interpreter(tensor: &interpret::Tensor) -> Result<Tensor, Failed> {
-    let shape: Vec<i64> = tensor.shape.iter().map(|&n| n as i64).collect();
-    Ok(Tensor::from_bytes(tensor.dtype, &shape, &tensor.to_bytes())?)
-}
 
 fn run(pt2: &Path) -> Result<(), Failed> {
     let files = WeightFiles::none();

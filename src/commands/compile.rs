@@ -11,7 +11,7 @@ use zeroforge_artifact::{Artifact, Target};
 use zeroforge_compiler::cache::{Cache, DEFAULT_LIMIT};
 use zeroforge_compiler::cpu::CpuBackend;
 use zeroforge_compiler::cuda::CudaBackend;
-use zeroforge_compiler::pipeline::{CompileOptions, Progress, compile, schedule_for};
+use zeroforge_compiler::pipeline::{CompileOptions, Progress, compile, prepare, schedule_for};
 use zeroforge_graph::{Graph, text, view};
 use zeroforge_import::weights::{WeightFiles, WeightReport};
 use zeroforge_import::{ImportOptions, load_pt2};
@@ -38,8 +38,11 @@ pub(crate) fn run(args: &CompileArgs, output: &Output) -> Result<Exit> {
         external_weights: args.external_weights,
         cache: cache.clone(),
     };
-    for (what, folder) in &args.emit {
-        emit(*what, folder, &imported.graph, &targets)?;
+    if !args.emit.is_empty() {
+        let graph = prepare(&imported.graph, &files)?;
+        for (what, folder) in &args.emit {
+            emit(*what, folder, &graph, &targets)?;
+        }
     }
     let compile_start = Instant::now();
     let mut artifact = compile(&imported.graph, &files, &options, &|event| match event {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::manifest::WeightStorage;
 use zeroforge_artifact::program::{Port, Program};
+use zeroforge_compiler::pipeline::prepare;
 use zeroforge_graph::{text, view};
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_import::{ImportOptions, load_pt2};
@@ -31,7 +32,11 @@ fn describe(program: &Program, port: &Port) -> String {
 /// The graph of a model, to a file or to standard output.
 fn graph(args: &InspectArgs, form: GraphForm, output: &Output) -> Result<Exit> {
     let path = &args.artifact;
-    let graph = load_pt2(path, &WeightFiles::none(), &ImportOptions::default())?.graph;
+    let files = WeightFiles::none();
+    let mut graph = load_pt2(path, &files, &ImportOptions::default())?.graph;
+    if args.passes {
+        graph = prepare(&graph, &files)?;
+    }
     let text = match form {
         GraphForm::Text => text::print(&graph),
         GraphForm::Html => view::html(&graph),

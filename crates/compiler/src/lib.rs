@@ -16,5 +16,6 @@ mod loop_analysis;
 pub mod loop_ir;
 pub mod lower;
 pub mod memory_plan;
+pub mod passes;
 pub mod pipeline;
 pub mod schedule;

@@ -17,6 +17,7 @@ use crate::cuda::host::{HostBuildError, HostCxx};
 use crate::cuda::{self, CudaBackend, CudaCompileError, CudaModule, Nvrtc};
 use crate::lower::{self, LowerError, WeightLayout};
 use crate::memory_plan;
+use crate::passes::{self, PassError};
 use crate::schedule::{self, Schedule};
 
 /// What to compile for, and how.
@@ -49,6 +50,9 @@ pub enum CompileError {
     /// The graph breaks a rule.
     #[error("the graph is not valid: {0}")]
     Graph(#[from] VerifyError),
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
     /// Some node has no kernel.
     #[error(transparent)]
     Lower(#[from] LowerError),
@@ -97,14 +101,20 @@ enum Module {
 /// and tf32 products.
 const OLDEST_SM: u32 = 80;
 
-/// Compiles a graph (passes already applied) into an artifact.
+/// Checks a graph and runs the passes on it.
+pub fn prepare(graph: &Graph, store: &dyn WeightStore) -> Result<Graph, CompileError> {
+    verify(graph)?;
+    Ok(passes::optimize(graph, Some(store))?)
+}
+
+/// Compiles a graph into an artifact; the passes run here.
 pub fn compile(
     graph: &Graph,
     store: &dyn WeightStore,
     options: &CompileOptions,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<u8>, CompileError> {
-    verify(graph)?;
+    let graph = &prepare(graph, store)?;
     let mut compilers = Vec::new();
     let mut compiled = Vec::new();
     for &target in &options.targets {
@@ -158,6 +168,7 @@ pub fn compile_device_on_host(
     target: Target,
     compiler: &HostCxx,
 ) -> Result<Vec<u8>, CompileError> {
+    let graph = &prepare(graph, store)?;
     let mut schedule = schedule_for(graph, &CudaBackend::new(target), target)?;
     let elf = compiler.build(&schedule.sources)?;
     schedule.program.target = Target::X86_64_V3;
@@ -177,7 +188,7 @@ pub fn compile_device_on_host(
     pack(graph, store, &options, vec![compiled], Vec::new(), &|_| {})
 }
 
-/// Lowers a graph for a backend and assembles its program.
+/// Lowers a prepared graph for a backend and assembles its program.
 pub fn schedule_for(
     graph: &Graph,
     backend: &dyn Backend,
