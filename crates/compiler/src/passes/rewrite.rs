@@ -198,6 +198,11 @@ impl<'g> Rewriter<'g> {
             // What was made for this value takes its name.
             if value.0 as usize >= first_new {
                 self.new.values[value.0 as usize].name = old_value.name.clone();
+                if let Def::Weight(at) = self.new.value(value).def
+                    && !self.new.weights.iter().any(|w| w.name == old_value.name)
+                {
+                    self.new.weights[at as usize].name = old_value.name.clone();
+                }
             }
             self.map[old.0 as usize] = Some(value);
         }

@@ -1,7 +1,7 @@
 //! Arguments and symbols of a call.
 
-use zeroforge_artifact::Expr;
 use zeroforge_artifact::program::SymbolDecl;
+use zeroforge_artifact::{Expr, Symbol};
 
 use super::{InterpretError, Result, Tensor};
 use crate::infer::format_shape;
@@ -61,15 +61,27 @@ pub(super) fn symbols(graph: &Graph, arguments: &[&Tensor]) -> Result<Vec<i64>> 
                 reason: format!("shape {:?} is not {}", tensor.shape, format_shape(shape)),
             });
         }
-        for (size, &n) in shape.iter().zip(&tensor.shape) {
-            // a*s + b = n
-            if let Some((a, s, b)) = size.as_linear()
-                && let Some(rest) = (n as i64).checked_sub(b)
-                && rest.checked_rem(a) == Some(0)
-                && let Some(slot) = values.get_mut(s.0 as usize)
-            {
-                slot.get_or_insert(rest / a);
+    }
+    // Every size that becomes a*s + b = n once known symbols are put in binds another symbol.
+    loop {
+        let before = values.iter().flatten().count();
+        for (input, tensor) in graph.inputs.iter().zip(arguments) {
+            for (size, &n) in graph.ty(input.value).shape.iter().zip(&tensor.shape) {
+                let known = |s: Symbol| match values.get(s.0 as usize).copied().flatten() {
+                    Some(value) => Expr::constant(value),
+                    None => Expr::symbol(s),
+                };
+                if let Some((a, s, b)) = size.substitute(&known).as_linear()
+                    && let Some(rest) = (n as i64).checked_sub(b)
+                    && rest.checked_rem(a) == Some(0)
+                    && let Some(slot) = values.get_mut(s.0 as usize)
+                {
+                    slot.get_or_insert(rest / a);
+                }
             }
+        }
+        if values.iter().flatten().count() == before {
+            break;
         }
     }
     let unbound = |decl: &SymbolDecl| {

@@ -321,7 +321,7 @@ mod tests {
             (3.5, 0.999_999_256_901_627_7),
             (9.0, 1.0),
         ] {
-            assert!((erf(x) - y).abs() < 1e-15, "erf({x}) = {}", erf(x));
+            assert!((erf(x) - y).abs() < 4e-15, "erf({x}) = {}", erf(x));
         }
     }
 
