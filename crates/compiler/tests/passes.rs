@@ -40,7 +40,9 @@ fn inputs(graph: &Graph, random: &mut Random) -> Vec<(String, Tensor)> {
     let tensor = |random: &mut Random, dtype: DType, shape: Vec<usize>| {
         let count: usize = shape.iter().product();
         let data = match dtype {
-            DType::Bool => Data::Int((0..count).map(|_| (random.next() % 3 > 0).into()).collect()),
+            DType::Bool => {
+                Data::Int((0..count).map(|_| (!random.next().is_multiple_of(3)).into()).collect())
+            }
             dtype if dtype.is_float() => {
                 Data::Float((0..count).map(|_| (random.next() % 65) as f64 / 16.0 - 2.0).collect())
             }
