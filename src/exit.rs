@@ -81,7 +81,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         }
         if let Some(e) = cause.downcast_ref::<RunError>() {
             return match e {
-                RunError::Artifact(e) => artifact(e),
+                RunError::Artifact(e) | RunError::Open { source: e, .. } => artifact(e),
                 RunError::File { .. } => Exit::Io,
                 RunError::Signature(_) => Exit::BadArtifact,
                 RunError::Device { .. } => Exit::Device,

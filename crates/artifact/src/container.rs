@@ -93,7 +93,7 @@ pub struct Section {
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// Too short or the wrong magic.
-    #[error("not a zeroforge artifact: {0}")]
+    #[error("not a zeroforge artifact: {0}; `zeroforge compile` writes them, as .zfa files")]
     NotAnArtifact(String),
     /// Written by a newer zeroforge.
     #[error(
@@ -106,7 +106,7 @@ pub enum ArtifactError {
         found_minor: u16,
     },
     /// A length or offset that does not fit.
-    #[error("the artifact is damaged at byte {at}: {reason}")]
+    #[error("the artifact is damaged at byte {at}: {reason}; fetch or compile it again")]
     Damaged {
         /// Byte offset.
         at: u64,
@@ -122,7 +122,7 @@ pub enum ArtifactError {
         what: String,
     },
     /// A manifest or program that is no valid JSON of its type or breaks a rule.
-    #[error("the {what} of the artifact is invalid: {reason}")]
+    #[error("the {what} of the artifact is invalid: {reason}; fetch or compile it again")]
     Invalid {
         /// Which part.
         what: String,
@@ -191,6 +191,9 @@ impl<B: AsRef<[u8]>> Artifact<B> {
         }
         let found_major = u16::from_le_bytes(get(file, 8)?);
         let found_minor = u16::from_le_bytes(get(file, 10)?);
+        if found_major == 0 {
+            return Err(damaged(8, "format version 0 does not exist"));
+        }
         if found_major != FORMAT_MAJOR {
             return Err(ArtifactError::NewerFormat { found_major, found_minor });
         }
@@ -274,9 +277,11 @@ impl<B: AsRef<[u8]>> Artifact<B> {
                 return Err(invalid(reason));
             }
             if let WeightStorage::Embedded { offset, .. } = &w.storage
-                && offset.checked_add(w.bytes).is_none_or(|end| end > available)
+                && (offset.checked_add(w.bytes).is_none_or(|end| end > available)
+                    || offset % crate::program::BUFFER_ALIGN != 0)
             {
-                return Err(invalid(format!("weight `{}` lies outside its section", w.name)));
+                let reason = format!("weight `{}` lies outside its section or misaligned", w.name);
+                return Err(invalid(reason));
             }
         }
         for t in &self.manifest.targets {

@@ -18,6 +18,11 @@ pub const MAX_EXPR_DEPTH: usize = 64;
 /// that no shape check accepts.
 const MAX_TERMS: usize = 256;
 
+/// Most nodes (monomials and their factors, counted through all nesting) an expression may have; one
+/// that would exceed it saturates likewise. Without it a short text could ask for any amount of
+/// memory, since products and ceiling divisions repeat their operands.
+const MAX_NODES: usize = 4096;
+
 /// A dimension bound per call, by its index in the program's symbol table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Symbol(pub u32);
@@ -101,6 +106,30 @@ impl Expr {
     /// A symbol.
     pub fn symbol(symbol: Symbol) -> Expr {
         Expr::atom(Atom::Sym(symbol))
+    }
+
+    /// A value that no shape check accepts, in place of an expression that is too large.
+    fn saturated() -> Expr {
+        Expr::constant(i64::MAX)
+    }
+
+    /// Monomials and factors through all nesting.
+    fn nodes(&self) -> usize {
+        let factor = |a: &Atom| match a {
+            Atom::Sym(_) => 1,
+            Atom::FloorDiv(a, b) | Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                1 + a.nodes() + b.nodes()
+            }
+        };
+        self.terms.iter().map(|t| 1 + t.atoms.iter().map(factor).sum::<usize>()).sum()
+    }
+
+    /// An atom of two operands, made by `make`.
+    fn nested(a: &Expr, b: &Expr, make: fn(Box<Expr>, Box<Expr>) -> Atom) -> Expr {
+        if a.nodes() + b.nodes() > MAX_NODES {
+            return Expr::saturated();
+        }
+        Expr::atom(make(Box::new(a.clone()), Box::new(b.clone())))
     }
 
     fn atom(atom: Atom) -> Expr {
@@ -191,7 +220,7 @@ impl Expr {
                 return whole + Expr::from_terms(rest).floor_div(divisor);
             }
         }
-        Expr::atom(Atom::FloorDiv(Box::new(self.clone()), Box::new(divisor.clone())))
+        Expr::nested(self, divisor, Atom::FloorDiv)
     }
 
     /// The quotient, if `divisor` is one monomial that divides every term.
@@ -231,7 +260,7 @@ impl Expr {
                 return Expr::from_terms(rest).modulo(divisor);
             }
         }
-        Expr::atom(Atom::Mod(Box::new(self.clone()), Box::new(divisor.clone())))
+        Expr::nested(self, divisor, Atom::Mod)
     }
 
     /// The smaller of two expressions.
@@ -241,7 +270,7 @@ impl Expr {
             Some(_) => other.clone(),
             None => {
                 let (a, b) = if self <= other { (self, other) } else { (other, self) };
-                Expr::atom(Atom::Min(Box::new(a.clone()), Box::new(b.clone())))
+                Expr::nested(a, b, Atom::Min)
             }
         }
     }
@@ -253,7 +282,7 @@ impl Expr {
             Some(_) => other.clone(),
             None => {
                 let (a, b) = if self <= other { (self, other) } else { (other, self) };
-                Expr::atom(Atom::Max(Box::new(a.clone()), Box::new(b.clone())))
+                Expr::nested(a, b, Atom::Max)
             }
         }
     }
@@ -427,8 +456,9 @@ impl From<Symbol> for Expr {
 impl ops::Add for Expr {
     type Output = Expr;
     fn add(mut self, rhs: Expr) -> Expr {
-        if self.terms.len() + rhs.terms.len() > MAX_TERMS {
-            return Expr::constant(i64::MAX);
+        if self.terms.len() + rhs.terms.len() > MAX_TERMS || self.nodes() + rhs.nodes() > MAX_NODES
+        {
+            return Expr::saturated();
         }
         self.terms.extend(rhs.terms);
         Expr::from_terms(self.terms)
@@ -455,8 +485,9 @@ impl ops::Sub for Expr {
 impl ops::Mul for Expr {
     type Output = Expr;
     fn mul(self, rhs: Expr) -> Expr {
-        if self.terms.len().saturating_mul(rhs.terms.len()) > MAX_TERMS {
-            return Expr::constant(i64::MAX);
+        let (a, b) = (self.terms.len(), rhs.terms.len());
+        if a.saturating_mul(b) > MAX_TERMS || self.nodes() * b + rhs.nodes() * a > MAX_NODES {
+            return Expr::saturated();
         }
         let mut terms = Vec::with_capacity(self.terms.len() * rhs.terms.len());
         for a in &self.terms {
@@ -738,6 +769,26 @@ mod tests {
                 assert!(b.min <= x && x <= b.max, "{e} at {v}: {x} not in {b:?}");
             }
         }
+    }
+
+    #[test]
+    fn expressions_cannot_grow_without_bound() {
+        // Each level repeats its operand: 2^40 copies without a limit.
+        let mut e = s(0);
+        for _ in 0..40 {
+            e = ((e.clone() + c(1)) * (s(1) + c(2))).floor_div(&c(3));
+        }
+        assert!(e.nodes() <= 2 * MAX_NODES, "{}", e.nodes());
+        let mut e = s(0);
+        for _ in 0..40 {
+            e = s(1).ceil_div(&e);
+        }
+        assert!(e.nodes() <= 2 * MAX_NODES, "{}", e.nodes());
+        let mut e = s(0);
+        for _ in 0..40 {
+            e = e.clone() * e;
+        }
+        assert!(e.is(i64::MAX));
     }
 
     #[test]

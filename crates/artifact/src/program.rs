@@ -13,6 +13,8 @@ use crate::{DType, Expr, SymbolRange, Target};
 
 /// Most bytes a parameter block may have (CUDA's limit for kernel parameters before 12.1).
 pub const MAX_PARAM_BYTES: u32 = 4096;
+/// Most scratch (CPU, per worker) or shared (CUDA, per block) memory of a kernel in bytes.
+pub const MAX_SCRATCH_BYTES: u32 = 256 << 20;
 /// Alignment of every buffer in the arena and of every weight, in bytes.
 pub const BUFFER_ALIGN: u64 = 256;
 

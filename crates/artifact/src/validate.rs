@@ -1,7 +1,11 @@
 //! Rules that a program must keep so that a runtime can execute it without further checks.
 
+use std::collections::HashSet;
+
 use crate::expr::Expr;
-use crate::program::{BUFFER_ALIGN, MAX_PARAM_BYTES, ParamValue, Place, Program};
+use crate::program::{
+    BUFFER_ALIGN, MAX_PARAM_BYTES, MAX_SCRATCH_BYTES, ParamValue, Place, Program,
+};
 
 /// A rule that a program breaks.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -75,13 +79,23 @@ impl Program {
             }
         }
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
+            let mut names = HashSet::with_capacity(ports.len());
             for (i, port) in ports.iter().enumerate() {
                 let place = format!("{what} {i} (`{}`)", port.name);
-                if ports[..i].iter().any(|p| p.name == port.name) {
+                if !names.insert(&port.name) {
                     return fail(place, "has the name of another one");
                 }
                 if port.buffer as usize >= self.buffers.len() {
                     return fail(place, "names a buffer that is not there");
+                }
+                let place_of = &self.buffers[port.buffer as usize].place;
+                let known = match what {
+                    "input" => matches!(place_of, Place::Input(p) if *p as usize == i),
+                    // An output that updates an input in place has that input's memory.
+                    _ => matches!(place_of, Place::Input(_) | Place::Output(_)),
+                };
+                if !known {
+                    return fail(place, "names a buffer that is not the caller's");
                 }
                 if port.mutates.is_some_and(|m| m as usize >= self.inputs.len()) {
                     return fail(place, "mutates an input that is not there");
@@ -98,6 +112,9 @@ impl Program {
             }
             if k.param_bytes > MAX_PARAM_BYTES {
                 return fail(place, format!("takes more than {MAX_PARAM_BYTES} parameter bytes"));
+            }
+            if k.shared_bytes > MAX_SCRATCH_BYTES {
+                return fail(place, format!("needs more than {MAX_SCRATCH_BYTES} scratch bytes"));
             }
             if k.block == 0 || k.block > 1024 {
                 return fail(place, format!("has {} threads per block", k.block));

@@ -16,10 +16,12 @@ pub const MAX_NAME_BYTES: usize = 4096;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ArchiveError {
     /// No end-of-central-directory record.
-    #[error("not a zip archive, or cut off: no end record was found")]
+    #[error(
+        "not a zip archive, or cut off: no end record was found; copy the file again, or save the model again with torch.export.save"
+    )]
     NoEndRecord,
     /// An offset or length that leaves the file.
-    #[error("the archive is damaged at byte {at}: {reason}")]
+    #[error("the archive is damaged at byte {at}: {reason}; copy or save the model again")]
     Damaged {
         /// Byte offset.
         at: u64,
@@ -36,6 +38,20 @@ pub enum ArchiveError {
         /// What it uses.
         reason: String,
     },
+    /// The contents of an entry are not what its checksum says.
+    #[error(
+        "entry `{entry}` at byte {at} is corrupt: its CRC-32 is {found:08x}, the archive records {expected:08x}; copy or save the model again"
+    )]
+    Corrupt {
+        /// The entry.
+        entry: String,
+        /// Where its bytes start.
+        at: u64,
+        /// The checksum of the bytes.
+        found: u32,
+        /// The checksum recorded for them.
+        expected: u32,
+    },
     /// An entry is missing.
     #[error("the archive has no entry `{0}`")]
     Missing(String),
@@ -44,7 +60,13 @@ pub enum ArchiveError {
 /// The entries of an archive.
 #[derive(Debug, Default)]
 pub struct Archive {
-    entries: BTreeMap<String, Range<usize>>,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    range: Range<usize>,
+    crc: u32,
 }
 
 fn damaged(at: u64, reason: impl Into<String>) -> ArchiveError {
@@ -120,6 +142,7 @@ impl Archive {
         let (mut packed, mut size) = (u32_at(file, at + 20)?, u32_at(file, at + 24)?);
         let (name_len, extra_len, comment_len) =
             (u16_at(file, at + 28)?, u16_at(file, at + 30)?, u16_at(file, at + 32)?);
+        let crc = u32::from_le_bytes(take(file, at + 16)?);
         let mut local = u32_at(file, at + 42)?;
         let next = at + 46 + name_len + extra_len + comment_len;
         if next > end {
@@ -170,7 +193,7 @@ impl Archive {
             .filter(|d| d.checked_add(size).is_some_and(|e| e <= file.len() as u64))
             .ok_or_else(|| damaged(local, format!("`{name}` leaves the file")))?;
         let range = data as usize..(data + size) as usize;
-        if self.entries.insert(name.clone(), range).is_some() {
+        if self.entries.insert(name.clone(), Entry { range, crc }).is_some() {
             return Err(unsupported("occurs twice"));
         }
         Ok(next)
@@ -178,8 +201,12 @@ impl Archive {
 
     /// Two entries over the same bytes are how zip bombs are made.
     fn check_overlaps(&self) -> Result<(), ArchiveError> {
-        let mut ranges: Vec<(&Range<usize>, &String)> =
-            self.entries.iter().filter(|(_, r)| !r.is_empty()).map(|(n, r)| (r, n)).collect();
+        let mut ranges: Vec<(&Range<usize>, &String)> = self
+            .entries
+            .iter()
+            .map(|(n, e)| (&e.range, n))
+            .filter(|(r, _)| !r.is_empty())
+            .collect();
         ranges.sort_by_key(|(r, _)| r.start);
         for pair in ranges.windows(2) {
             if pair[0].0.end > pair[1].0.start {
@@ -195,8 +222,16 @@ impl Archive {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The bytes of an entry within the file.
-    pub fn range(&self, name: &str) -> Result<Range<usize>, ArchiveError> {
-        self.entries.get(name).cloned().ok_or_else(|| ArchiveError::Missing(name.to_owned()))
+    /// Where the bytes of an entry lie in the file, its checksum verified.
+    pub fn range(&self, file: &[u8], name: &str) -> Result<Range<usize>, ArchiveError> {
+        let missing = || ArchiveError::Missing(name.to_owned());
+        let Entry { range, crc: expected } = self.entries.get(name).ok_or_else(missing)?;
+        let bytes = file.get(range.clone()).ok_or_else(missing)?;
+        let found = crc32fast::hash(bytes);
+        if found != *expected {
+            let (entry, at) = (name.to_owned(), range.start as u64);
+            return Err(ArchiveError::Corrupt { entry, at, found, expected: *expected });
+        }
+        Ok(range.clone())
     }
 }

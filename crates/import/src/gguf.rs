@@ -5,6 +5,8 @@
 
 /// Most tensors or metadata entries a file may have.
 const MAX_ENTRIES: u64 = 1 << 20;
+/// Largest alignment of tensor data.
+const MAX_ALIGN: usize = 1 << 20;
 /// Longest string.
 const MAX_STRING: u64 = 1 << 24;
 
@@ -180,6 +182,15 @@ fn restore_rotary(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
     out
 }
 
+/// Elements and bytes of a tensor; `None` if they overflow or do not fill whole blocks.
+fn extent(shape: &[i64], size: usize, weights: usize) -> Option<(usize, usize)> {
+    let count = shape.iter().try_fold(1usize, |p, &n| p.checked_mul(usize::try_from(n).ok()?))?;
+    let bytes = (count.is_multiple_of(weights)).then(|| (count / weights).checked_mul(size))??;
+    // Values are held as f32.
+    count.checked_mul(4).filter(|&n| n <= isize::MAX as usize)?;
+    Some((count, bytes))
+}
+
 /// Reads every tensor.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
     let mut r = Reader { bytes, at: 0 };
@@ -201,7 +212,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
         let kind = r.u32()?;
         match (key.as_str(), r.value(kind, 0)?) {
             ("general.architecture", Value::Text(t)) => architecture = t,
-            ("general.alignment", Value::Int(v)) => align = usize::try_from(v).unwrap_or(32).max(1),
+            ("general.alignment", Value::Int(v)) => {
+                align =
+                    usize::try_from(v).ok().filter(|a| (1..=MAX_ALIGN).contains(a)).ok_or_else(
+                        || format!("an alignment of {v} bytes; 1 to {MAX_ALIGN} are allowed"),
+                    )?;
+            }
             (k, Value::Int(v)) if k.ends_with(".attention.head_count") => heads = v as usize,
             (k, Value::Int(v)) if k.ends_with(".attention.head_count_kv") => kv_heads = v as usize,
             _ => {}
@@ -230,21 +246,35 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
         infos.push((name, shape, r.u32()?, r.u64()?));
     }
     let data = r.at.next_multiple_of(align);
+    // Tensors over the same bytes would let a small file ask for any amount of memory.
+    let mut taken: Vec<(usize, usize, &str)> = Vec::with_capacity(infos.len());
+    for (name, shape, kind, offset) in &infos {
+        let (size, weights) = block(*kind).map_err(|e| format!("tensor `{name}`: {e}"))?;
+        let range = extent(shape, size, weights).and_then(|(_, n)| {
+            let start = data.checked_add(usize::try_from(*offset).ok()?)?;
+            let end = start.checked_add(n)?;
+            (end <= bytes.len()).then_some((start, end, name.as_str()))
+        });
+        taken.push(range.ok_or_else(|| {
+            format!(
+                "tensor `{name}` of shape {shape:?} at byte {offset} of the data leaves the file, which is damaged or cut off"
+            )
+        })?);
+    }
+    taken.sort_unstable();
+    taken.retain(|(start, end, _)| start < end);
+    if let Some(pair) = taken.windows(2).find(|pair| pair[0].1 > pair[1].0) {
+        return Err(format!("tensors `{}` and `{}` overlap", pair[0].2, pair[1].2));
+    }
     let mut out = Vec::with_capacity(infos.len());
     for (name, shape, kind, offset) in infos {
         let (size, weights) = block(kind).map_err(|e| format!("tensor `{name}`: {e}"))?;
-        let count = shape.iter().try_fold(1usize, |p, &n| p.checked_mul(usize::try_from(n).ok()?));
-        let range = count
-            .filter(|c| c % weights == 0)
-            .and_then(|c| (c / weights).checked_mul(size))
-            .and_then(|n| {
-                let start = data.checked_add(usize::try_from(offset).ok()?)?;
-                Some(start..start.checked_add(n)?)
-            });
-        let slice = range
-            .and_then(|range| bytes.get(range))
-            .ok_or_else(|| format!("tensor `{name}` leaves the file"))?;
-        let mut values = Vec::with_capacity(count.unwrap_or(0));
+        let (count, n) =
+            extent(&shape, size, weights).ok_or_else(|| format!("tensor `{name}` is too large"))?;
+        // In the file: checked above.
+        let start = data + offset as usize;
+        let slice = &bytes[start..start + n];
+        let mut values = Vec::with_capacity(count);
         dequantise(kind, slice, &mut values);
         let rows = shape.first().map_or(0, |&n| n as usize);
         let rotary = match name.rsplit('.').nth(1) {
@@ -258,7 +288,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
             }
             _ => 0,
         };
-        if rotary > 0 && rows % rotary == 0 && (rows / rotary) % 2 == 0 {
+        if rotary > 0 && rows > 0 && rows % rotary == 0 && (rows / rotary) % 2 == 0 {
             values = restore_rotary(&values, rows, rotary);
         }
         out.push(Tensor { name: rename(&name), shape, values });

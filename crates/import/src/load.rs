@@ -11,7 +11,9 @@ use crate::pt2::schema::{ExportedProgram, Payload, PayloadConfig, SymInt};
 use crate::weights::{WeightFiles, WeightReport};
 
 /// Largest graph description in bytes.
-const MAX_MODEL_JSON: usize = 1 << 30;
+const MAX_MODEL_JSON: usize = 256 << 20;
+/// Most bytes that a tensor with repeating strides may grow to beyond its storage.
+const MAX_EXPANSION: usize = 64 << 20;
 /// Oldest archive schema that is read (torch 2.9).
 const SCHEMA_MAJOR: i64 = 8;
 const SCHEMA_MINOR_MIN: i64 = 9;
@@ -130,18 +132,21 @@ pub fn load_pt2_bytes(
         }));
     };
     let root = model.trim_end_matches("models/model.json").to_owned();
-    let text = &file[archive.range(model).map_err(bad)?];
+    let text = &file[archive.range(file, model).map_err(bad)?];
     if text.len() > MAX_MODEL_JSON {
         return Err(unsupported(format!("`{model}` is larger than {MAX_MODEL_JSON} bytes")));
     }
     let program: ExportedProgram = serde_json::from_slice(text)
-        .map_err(|e| unsupported(format!("`{model}` is not what torch.export writes: {e}")))?;
+        .map_err(|e| {
+        unsupported(format!("`{model}` is not what torch.export writes: {e}; save the model again with torch.export.save"))
+    })?;
     let config = |entry: &str| -> Result<PayloadConfig, ImportError> {
-        match archive.range(&format!("{root}{entry}")) {
+        match archive.range(file, &format!("{root}{entry}")) {
             Ok(range) => serde_json::from_slice(&file[range]).map_err(|e| {
-                unsupported(format!("`{entry}` is not what torch.export writes: {e}"))
+                unsupported(format!("`{entry}` is not what torch.export writes: {e}; save the model again with torch.export.save"))
             }),
-            Err(_) => Ok(PayloadConfig::default()),
+            Err(ArchiveError::Missing(_)) => Ok(PayloadConfig::default()),
+            Err(e) => Err(bad(e)),
         }
     };
     let pickled = archive.names().find(|n| n.contains("/data/weights/") && n.ends_with(".pt"));
@@ -170,10 +175,18 @@ pub fn load_pt2_bytes(
             .or_else(|| constants.config.get(name).map(|p| (p, "constants")));
         if let Some((payload, folder)) = inside {
             let entry = format!("{root}data/{folder}/{}", payload.path_name);
-            if let Ok(range) = archive.range(&entry) {
-                match materialize(payload, &file[range.clone()], ty) {
-                    Ok(Some(data)) => return WeightData::Inline(Bytes::new(data)),
-                    Ok(None) => return WeightData::Inline(bytes.view(range)),
+            let range = match archive.range(file, &entry) {
+                Ok(range) => Some(Ok(range)),
+                Err(ArchiveError::Missing(_)) => None,
+                Err(e) => Some(Err(e.to_string())),
+            };
+            if let Some(range) = range {
+                let data = range.and_then(|range| {
+                    let dense = materialize(payload, &file[range.clone()], ty)?;
+                    Ok(dense.map_or_else(|| bytes.view(range), Bytes::new))
+                });
+                match data {
+                    Ok(data) => return WeightData::Inline(data),
                     Err(reason) => {
                         problems.push(Diagnostic {
                             node: name.to_owned(),
@@ -279,6 +292,12 @@ fn materialize(
     let same = sizes.iter().zip(&strides).zip(&dense).all(|((&n, s), d)| n == 1 || s == d);
     if same && offset == 0 && storage.len() == total {
         return Ok(None);
+    }
+    if total > storage.len().saturating_add(MAX_EXPANSION) {
+        return Err(format!(
+            "its strides repeat {} bytes of storage to {total}; save it contiguous",
+            storage.len()
+        ));
     }
     let mut out = Vec::with_capacity(total);
     let mut index = vec![0i64; sizes.len()];

@@ -91,18 +91,25 @@ impl WeightFiles {
         shards.sort();
         shards.dedup();
         for shard in shards {
-            if shard.contains(['/', '\\']) || shard == ".." {
-                return Err(wrong(format!("shard `{shard}` is not beside the index")));
+            // Only plain files: an index that names itself would never end.
+            if shard.contains(['/', '\\', '\0']) || !shard.ends_with(".safetensors") {
+                return Err(wrong(format!(
+                    "shard `{shard}` is no .safetensors file beside the index"
+                )));
             }
-            self.add(&path.with_file_name(shard))?;
+            let shard = path.with_file_name(shard);
+            let bytes = std::fs::read(&shard)
+                .map_err(|source| ImportError::Read { path: shard.clone(), source })?;
+            self.add_safetensors(&shard, Bytes::new(bytes))?;
         }
         Ok(())
     }
 
     fn add_safetensors(&mut self, path: &Path, bytes: Bytes) -> Result<(), ImportError> {
         let wrong = |reason: String| ImportError::Weights { path: path.to_owned(), reason };
-        let parsed = SafeTensors::deserialize(bytes.as_slice())
-            .map_err(|e| wrong(format!("not a safetensors file: {e}")))?;
+        let parsed = SafeTensors::deserialize(bytes.as_slice()).map_err(|e| {
+            wrong(format!("not a safetensors file, or cut off: {e}; download it again"))
+        })?;
         let base = bytes.as_slice().as_ptr() as usize;
         let mut found = Vec::new();
         for (name, view) in parsed.iter() {

@@ -8,6 +8,14 @@ pub enum RunError {
     /// The artifact itself.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// An artifact file.
+    #[error("`{path}`: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ArtifactError,
+    },
     /// A file could not be read.
     #[error("{doing} `{path}` failed: {source}")]
     File {

@@ -34,13 +34,14 @@ impl Model {
         // truncates the file while it is mapped would fault us; artifacts are replaced by rename,
         // never rewritten in place, which keeps the mapped inode whole.
         let map = unsafe { Mmap::map(&file) }.map_err(failed("mapping"))?;
-        let artifact = Artifact::parse(map)?;
+        let refused = |source| RunError::Open { path: path.to_owned(), source };
+        let artifact = Artifact::parse(map).map_err(refused)?;
         if !options.trusted_keys.is_empty() {
             check_signature(&artifact, &options.trusted_keys)?;
         }
         // A signature vouches for hashes; it is worth something only if they are checked.
         if options.verify_all || !options.trusted_keys.is_empty() {
-            artifact.verify_all()?;
+            artifact.verify_all().map_err(refused)?;
         }
         Ok(Model { artifact: Arc::new(artifact) })
     }

@@ -24,8 +24,12 @@ struct AlignedBytes {
 struct Block([u8; 64]);
 
 impl AlignedBytes {
-    fn zeros(len: usize) -> AlignedBytes {
-        AlignedBytes { blocks: vec![Block([0; 64]); len.div_ceil(64)], len }
+    /// `None` if the machine has not that much memory.
+    fn zeros(len: usize) -> Option<AlignedBytes> {
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(len.div_ceil(64)).ok()?;
+        blocks.resize(len.div_ceil(64), Block([0; 64]));
+        Some(AlignedBytes { blocks, len })
     }
 
     fn as_ptr(&self) -> *const u8 {
@@ -43,7 +47,12 @@ impl Tensor {
         let len = byte_len(dtype, shape).ok_or_else(|| {
             RunError::Tensor(format!("a tensor of {dtype} and shape {shape:?} cannot exist"))
         })?;
-        Ok(Tensor { dtype, shape: shape.to_vec(), data: AlignedBytes::zeros(len) })
+        let data = AlignedBytes::zeros(len).ok_or_else(|| {
+            RunError::Tensor(format!(
+                "a tensor of {dtype} and shape {shape:?} needs {len} bytes, more memory than there is"
+            ))
+        })?;
+        Ok(Tensor { dtype, shape: shape.to_vec(), data })
     }
 
     /// A tensor from row-major bytes.
@@ -53,6 +62,13 @@ impl Tensor {
                 "{} bytes do not make a tensor of {dtype} and shape {shape:?}",
                 bytes.len()
             )));
+        }
+        // Kernels rely on it.
+        if dtype == DType::Bool
+            && let Some(at) = bytes.iter().position(|b| *b > 1)
+        {
+            let found = bytes[at];
+            return Err(RunError::Tensor(format!("element {at} is {found}; a bool is 0 or 1")));
         }
         let mut tensor = Tensor::zeros(dtype, shape)?;
         tensor.bytes_mut().copy_from_slice(bytes);

@@ -53,14 +53,18 @@ fn to_dtype(d: DType) -> Dtype {
 /// Every tensor of a safetensors file.
 pub fn read_safetensors(path: &Path) -> Result<Vec<(String, Tensor)>, RunError> {
     let bytes = read(path)?;
-    let parsed = SafeTensors::deserialize(&bytes).map_err(|e| fail(path, e))?;
+    let parsed = SafeTensors::deserialize(&bytes).map_err(|e| {
+        fail(path, format!("not a safetensors file, or cut off: {e}; write it again"))
+    })?;
     let mut out = Vec::new();
     for (name, view) in parsed.iter() {
         let dtype = from_dtype(view.dtype()).ok_or_else(|| {
             fail(path, format!("tensor `{name}` has the unsupported type {:?}", view.dtype()))
         })?;
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        out.push((name.to_owned(), Tensor::from_bytes(dtype, &shape, view.data())?));
+        let tensor = Tensor::from_bytes(dtype, &shape, view.data())
+            .map_err(|e| fail(path, format!("tensor `{name}`: {e}")))?;
+        out.push((name.to_owned(), tensor));
     }
     Ok(out)
 }
@@ -87,7 +91,7 @@ pub fn read_npy(path: &Path) -> Result<Tensor, RunError> {
 
 fn parse_npy(bytes: &[u8]) -> Result<Tensor, String> {
     if bytes.len() < 10 || &bytes[..6] != b"\x93NUMPY" {
-        return Err("not a .npy file".to_owned());
+        return Err("not a .npy file; numpy.save writes them".to_owned());
     }
     let (start, len): (usize, usize) = if bytes[6] == 1 {
         (10, usize::from(u16::from_le_bytes([bytes[8], bytes[9]])))
@@ -99,7 +103,8 @@ fn parse_npy(bytes: &[u8]) -> Result<Tensor, String> {
     let header = std::str::from_utf8(header).map_err(|_| "the header is not text")?;
     let field =
         |key: &str| header.split(key).nth(1).map(|rest| rest.trim_start_matches([':', ' ']));
-    let descr = field("'descr'").and_then(|r| r.split('\'').nth(1)).ok_or("no `descr`")?;
+    let descr =
+        field("'descr'").and_then(|r| r.split('\'').nth(1)).ok_or("the header has no `descr`")?;
     let dtype = match descr {
         "|b1" => DType::Bool,
         "|u1" => DType::U8,
@@ -118,7 +123,7 @@ fn parse_npy(bytes: &[u8]) -> Result<Tensor, String> {
     let shape =
         field("'shape'").and_then(|r| r.strip_prefix('(')).and_then(|r| r.split(')').next());
     let shape: Vec<i64> = shape
-        .ok_or("no `shape`")?
+        .ok_or("the header has no `shape`")?
         .split(',')
         .map(str::trim)
         .filter(|s| !s.is_empty())
@@ -160,16 +165,14 @@ fn flatten(
         (Value::Number(n), []) => {
             let float = n.as_f64().unwrap_or(f64::NAN);
             let int = || n.as_i64().ok_or_else(|| format!("holds {n}, which is no {dtype}"));
+            let range = |_| format!("holds {n}, which is no {dtype}");
             match dtype {
                 DType::Bool | DType::U8 => {
-                    out.push(
-                        u8::try_from(int()?)
-                            .map_err(|_| format!("holds {n}, which is no {dtype}"))?,
-                    );
+                    out.push(u8::try_from(int()?).map_err(range)?);
                 }
-                DType::I8 => out.extend((int()? as i8).to_le_bytes()),
-                DType::I16 => out.extend((int()? as i16).to_le_bytes()),
-                DType::I32 => out.extend((int()? as i32).to_le_bytes()),
+                DType::I8 => out.extend(i8::try_from(int()?).map_err(range)?.to_le_bytes()),
+                DType::I16 => out.extend(i16::try_from(int()?).map_err(range)?.to_le_bytes()),
+                DType::I32 => out.extend(i32::try_from(int()?).map_err(range)?.to_le_bytes()),
                 DType::I64 => out.extend(int()?.to_le_bytes()),
                 DType::F16 => out.extend(half::f16::from_f64(float).to_le_bytes()),
                 DType::Bf16 => out.extend(half::bf16::from_f64(float).to_le_bytes()),

@@ -62,19 +62,19 @@ fn size_tensor(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String>
 
 fn arange(im: &mut Importer<'_>, op: &str, args: Args<'_>) -> Result<ValueId, String> {
     let (dtype, shape) = (im.result_dtype(args)?, im.result_shape(args)?);
+    let [len] = shape.as_slice() else { return Err("a sequence has one axis".to_owned()) };
+    let len = len.clone();
     let start = if op == "arange.default" { None } else { args.size(im, "start").ok().flatten() };
     let sizes = args.size(im, "end").is_ok()
         && (args.find("start").is_none() || args.size(im, "start").is_ok());
     let step = args.int("step", 1);
     if let (true, Ok(step)) = (sizes, step) {
         let start = start.unwrap_or_else(|| Expr::constant(0));
-        return im.push(Op::Iota { dtype, len: shape[0].clone(), start, step }, &[]);
+        return im.push(Op::Iota { dtype, len, start, step }, &[]);
     }
     // Fractional bounds: an integer sequence scaled.
-    let iota = im.push(
-        Op::Iota { dtype: DType::I64, len: shape[0].clone(), start: Expr::constant(0), step: 1 },
-        &[],
-    )?;
+    let iota =
+        im.push(Op::Iota { dtype: DType::I64, len, start: Expr::constant(0), step: 1 }, &[])?;
     let x = im.cast(iota, dtype)?;
     let step = im.float(args.float("step", 1.0)?, dtype)?;
     let start = im.float(args.float("start", 0.0)?, dtype)?;
@@ -90,12 +90,13 @@ fn linspace(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     if !dtype.is_float() {
         return Err("linspace of integers is not supported; use arange".to_owned());
     }
-    let steps = shape[0].as_const().ok_or("linspace needs a constant number of steps")?;
+    let [len] = shape.as_slice() else { return Err("a sequence has one axis".to_owned()) };
+    let steps = len.as_const().ok_or("linspace needs a constant number of steps")?;
     let (start, end) = (args.float("start", 0.0)?, args.float("end", 0.0)?);
     let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
-    let iota = |start| Op::Iota { dtype: DType::I64, len: shape[0].clone(), start, step: 1 };
+    let iota = |start| Op::Iota { dtype: DType::I64, len: len.clone(), start, step: 1 };
     let i = im.push(iota(Expr::constant(0)), &[])?;
-    let from_end = im.push(iota(Expr::constant(1 - steps)), &[])?;
+    let from_end = im.push(iota(Expr::constant(1) - Expr::constant(steps)), &[])?;
     let middle = im.scalar(Scalar::Int(steps / 2), DType::I64)?;
     let first_half = im.binary(BinaryOp::Lt, i, middle)?;
     let step = im.float(step, dtype)?;
@@ -125,7 +126,10 @@ fn positions(
 
 fn eye(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let (dtype, shape) = (im.result_dtype(args)?, im.result_shape(args)?);
-    let (i, j) = positions(im, shape[0].clone(), shape[1].clone())?;
+    let [rows, columns] = shape.as_slice() else {
+        return Err("an identity matrix has two axes".to_owned());
+    };
+    let (i, j) = positions(im, rows.clone(), columns.clone())?;
     let equal = im.binary(zeroforge_graph::op::BinaryOp::Eq, i, j)?;
     im.cast(equal, dtype)
 }

@@ -89,6 +89,7 @@ fn index_copy(
         return Err("index_add with alpha is not supported; scale the source".to_owned());
     }
     let mut shape = im.shape(x);
+    im.extent(x, axis)?;
     shape[axis] = im.shape(index).first().cloned().unwrap_or_else(|| Expr::constant(1));
     let index = im.reshape(index, vec![shape[axis].clone()])?;
     let src = if im.shape(src) == shape { src } else { im.reshape(src, shape)? };
@@ -100,6 +101,7 @@ fn index_fill(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> 
     let (x, index) = (args.tensor(im, "self")?, args.tensor(im, "index")?);
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
     let mut shape = im.shape(x);
+    im.extent(x, axis)?;
     shape[axis] = im.ty(index).numel();
     let index = im.reshape(index, vec![shape[axis].clone()])?;
     let src = match args.scalar("value") {
@@ -124,7 +126,8 @@ fn index_put(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
         && im.rank(*index) == 1
     {
         let mut shape = im.shape(x);
-        shape[*axis] = im.shape(*index)[0].clone();
+        im.extent(x, *axis)?;
+        shape[*axis] = im.extent(*index, 0)?;
         if im.shape(values) == shape {
             return im.push(Op::IndexCopy { axis: *axis, accumulate }, &[x, *index, values]);
         }
@@ -165,7 +168,7 @@ fn crop(im: &mut Importer<'_>, mut src: ValueId, shape: &[Expr]) -> Result<Value
 fn slice_scatter(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let (x, src) = (args.tensor(im, "self")?, args.tensor(im, "src")?);
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let start = args.size(im, "start")?.unwrap_or_else(|| Expr::constant(0));
     let start = match start.as_const() {
         Some(v) if v < 0 => n + Expr::constant(v),
@@ -179,13 +182,16 @@ fn slice_scatter(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, Strin
 fn select_scatter(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let (x, src) = (args.tensor(im, "self")?, args.tensor(im, "src")?);
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let index = args.size(im, "index")?.ok_or("argument `index` is missing")?;
     let start = match index.as_const() {
         Some(v) if v < 0 => n + Expr::constant(v),
         _ => index,
     };
     let mut shape = im.shape(src);
+    if axis > shape.len() {
+        return Err(format!("a new axis {axis} in a tensor with {} axes", shape.len()));
+    }
     shape.insert(axis, Expr::constant(1));
     let src = im.reshape(src, shape)?;
     let src = im.cast(src, im.dtype(x))?;

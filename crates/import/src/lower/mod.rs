@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 
 use zeroforge_artifact::program::SymbolDecl;
 use zeroforge_artifact::{DType, Expr, SymbolRange};
-use zeroforge_graph::infer::format_shape;
+use zeroforge_graph::infer::{MAX_RANK, format_shape};
 use zeroforge_graph::ir::{Origin, Output, OutputKind, TensorType, WeightData};
 use zeroforge_graph::op::{BinaryOp, UnaryOp};
 use zeroforge_graph::{Graph, Op, ValueId};
@@ -169,7 +169,14 @@ impl<'a> Importer<'a> {
 
     fn type_of_meta(&mut self, meta: &TensorMeta) -> Result<TensorType, String> {
         let dtype = dtype::dtype_from_code(meta.dtype)?;
-        let shape = meta.sizes.iter().map(|s| self.parse_size(s)).collect::<Result<_, _>>()?;
+        if meta.sizes.len() > MAX_RANK {
+            return Err(format!("{} axes are more than the limit of {MAX_RANK}", meta.sizes.len()));
+        }
+        let shape: Vec<Expr> =
+            meta.sizes.iter().map(|s| self.parse_size(s)).collect::<Result<_, _>>()?;
+        if let Some(n) = shape.iter().find(|n| n.as_const().is_some_and(|n| n < 0)) {
+            return Err(format!("a size of {n}; the archive is damaged, export the model again"));
+        }
         Ok(TensorType::new(dtype, shape))
     }
 
@@ -487,6 +494,13 @@ impl<'a> Importer<'a> {
 
     fn shape(&self, value: ValueId) -> Vec<Expr> {
         self.graph.ty(value).shape.clone()
+    }
+
+    /// The size of one axis; scalars have none.
+    fn extent(&self, value: ValueId, axis: usize) -> Result<Expr, String> {
+        let ty = self.graph.ty(value);
+        let n = ty.shape.get(axis).cloned();
+        n.ok_or_else(|| format!("axis {axis} of a tensor with {} axes", ty.rank()))
     }
 
     fn rank(&self, value: ValueId) -> usize {

@@ -9,6 +9,9 @@ use super::pointwise::one;
 use super::reduce::variance_of;
 use super::{Importer, Lowered};
 
+/// Largest stride, padding, dilation or kernel.
+const MAX_WINDOW: usize = 1 << 20;
+
 /// Lowers an op of this family; `None` if it is of another.
 pub(super) fn lower(
     im: &mut Importer<'_>,
@@ -82,7 +85,7 @@ fn linear(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
         v = im.binary(BinaryOp::Add, v, bias)?;
     }
     if vector {
-        let n = im.shape(w)[0].clone();
+        let n = im.extent(w, 0)?;
         v = im.reshape(v, vec![n])?;
     }
     Ok(v)
@@ -181,6 +184,9 @@ fn einsum(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
         let op = Op::Reduce { op: ReduceOp::Sum, axes, keep_dims: false };
         Ok((im.push(op, &[v])?, rest))
     };
+    if inputs.iter().zip(&tensors).any(|(s, &x)| s.len() != im.rank(x)) {
+        return Err(refuse());
+    }
     match (&inputs[..], &tensors[..]) {
         ([s], [x]) => {
             let (v, rest) = reduce(im, *x, s, output)?;
@@ -235,8 +241,19 @@ fn spatial(
         len => return Err(format!("argument `{name}` has {len} entries for {n} axes")),
     };
     list.into_iter()
-        .map(|v| usize::try_from(v).map_err(|_| format!("argument `{name}` holds {v}")))
+        .map(|v| {
+            let v = usize::try_from(v).ok().filter(|v| *v <= MAX_WINDOW).ok_or(v);
+            v.map_err(|v| format!("argument `{name}` holds {v}; 0 to {MAX_WINDOW} are supported"))
+        })
         .collect()
+}
+
+/// A kernel's size along a spatial axis.
+fn kernel_size(im: &Importer<'_>, w: ValueId, axis: usize) -> Result<usize, String> {
+    let n = im.extent(w, 2 + axis)?;
+    let size = n.as_const().and_then(|n| usize::try_from(n).ok());
+    size.filter(|n| *n <= MAX_WINDOW)
+        .ok_or_else(|| format!("a kernel of size {n}; it must be static and at most {MAX_WINDOW}"))
 }
 
 fn convolution(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Result<ValueId, String> {
@@ -254,8 +271,7 @@ fn convolution(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Result<Valu
         Ok(Some("same")) => {
             let mut pads = Vec::new();
             for (i, d) in dilation.iter().enumerate() {
-                let kernel = im.shape(w)[2 + i].as_const().ok_or("a symbolic kernel size")?;
-                let total = d * (kernel.max(1) as usize - 1);
+                let total = d * kernel_size(im, w, i)?.saturating_sub(1);
                 pads.push((total / 2, total - total / 2));
             }
             pads
@@ -284,6 +300,7 @@ fn conv_transpose(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, Stri
     let (x, w) = (args.tensor(im, "input")?, args.tensor(im, "weight")?);
     let bias = args.optional_tensor(im, "bias")?;
     let n = im.rank(w).saturating_sub(2);
+    (0..n).try_for_each(|axis| kernel_size(im, w, axis).map(drop))?;
     let op = Op::ConvTranspose {
         stride: spatial(im, args, "stride", n, 1)?,
         padding: spatial(im, args, "padding", n, 0)?,
@@ -321,6 +338,9 @@ fn attention(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
             let mut shape = vec![batch];
             shape.extend_from_slice(&s[r - 3..]);
             return im.reshape(x, shape);
+        }
+        if r < 2 {
+            return Err("attention needs at least two axes".to_owned());
         }
         // A missing head axis goes behind the batch: [B, S, D] is [B, 1, S, D].
         let mut shape = s.clone();
@@ -521,7 +541,7 @@ fn batch_norm(im: &mut Importer<'_>, args: Args<'_>) -> Lowered {
     let dtype = im.dtype(x);
     let column = |im: &mut Importer<'_>, v: ValueId| -> Result<ValueId, String> {
         let v = im.cast(v, dtype)?;
-        let mut shape = vec![im.shape(v)[0].clone()];
+        let mut shape = vec![im.extent(v, 0)?];
         shape.resize(rank.saturating_sub(1), Expr::constant(1));
         im.reshape(v, shape)
     };

@@ -352,7 +352,7 @@ fn gelu(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
 fn glu(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let x = args.tensor(im, "self")?;
     let axis = im.axis(args.int("dim", -1)?, im.rank(x))?;
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let half = n.floor_div(&2.into());
     let slice = |start, end| Op::Slice { axis, start, end, step: 1 };
     let a = im.push(slice(0.into(), half.clone()), &[x])?;

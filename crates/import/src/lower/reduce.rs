@@ -221,6 +221,9 @@ fn top_k(im: &mut Importer<'_>, args: Args<'_>) -> Lowered {
     let x = args.tensor(im, "self")?;
     let k = args.size(im, "k")?.ok_or("argument `k` is missing")?;
     let rank = im.rank(x);
+    if rank == 0 {
+        return Err("the largest elements of a scalar are not supported".to_owned());
+    }
     let axis = im.axis(args.int("dim", -1)?, rank)?;
     let largest = args.boolean("largest", true)?;
     let mut perm: Vec<usize> = (0..rank).collect();

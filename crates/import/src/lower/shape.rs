@@ -8,6 +8,9 @@ use super::args::Args;
 use super::pointwise::one;
 use super::{Importer, Lowered};
 
+/// Most times that `diff` repeats.
+const MAX_DIFF: i64 = 64;
+
 /// Lowers an op of this family; `None` if it is of another.
 pub(super) fn lower(im: &mut Importer<'_>, base: &str, _: &str, args: Args<'_>) -> Option<Lowered> {
     Some(match base {
@@ -107,6 +110,9 @@ fn movedim(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
         dims.iter().map(|&d| im.axis(d, rank)).collect()
     };
     let (from, to) = (list(im, "source")?, list(im, "destination")?);
+    if from.len() != to.len() {
+        return Err(format!("{} axes move to {} places", from.len(), to.len()));
+    }
     let mut rest = (0..rank).filter(|a| !from.contains(a));
     let mut perm = Vec::with_capacity(rank);
     for axis in 0..rank {
@@ -125,11 +131,11 @@ fn expand(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let from = im.shape(x);
     let skip = shape.len().checked_sub(from.len()).ok_or("expand cannot drop axes")?;
     if let Some(given) = args.sizes(im, "size")? {
-        for (i, e) in given.iter().enumerate() {
-            if e.is(-1) && i >= skip {
-                shape[i] = from[i - skip].clone();
-            } else if !e.is(-1) && i < shape.len() {
-                shape[i] = e.clone();
+        for (i, (n, e)) in shape.iter_mut().zip(&given).enumerate() {
+            if !e.is(-1) {
+                n.clone_from(e);
+            } else if let Some(i) = i.checked_sub(skip) {
+                n.clone_from(&from[i]);
             }
         }
     }
@@ -143,7 +149,9 @@ fn expand(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
 fn bound(e: Expr, n: &Expr) -> Expr {
     match (e.as_const(), n.as_const()) {
         (Some(v), _) if v == i64::MAX => n.clone(),
-        (Some(v), Some(n)) => Expr::constant(if v < 0 { (v + n).max(0) } else { v.min(n) }),
+        (Some(v), Some(n)) => {
+            Expr::constant(if v < 0 { v.saturating_add(n).max(0) } else { v.min(n) })
+        }
         (Some(v), None) if v < 0 => n.clone() + Expr::constant(v),
         (Some(0), None) => Expr::constant(0),
         // The exporter guards that symbolic and constant bounds stay inside the axis.
@@ -154,7 +162,7 @@ fn bound(e: Expr, n: &Expr) -> Expr {
 fn slice(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let x = args.tensor(im, "self")?;
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let start = args.size(im, "start")?.unwrap_or_else(|| Expr::constant(0));
     let end = args.size(im, "end")?.unwrap_or_else(|| n.clone());
     let step = args.int("step", 1)?;
@@ -176,7 +184,7 @@ fn slice(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
 fn narrow(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let x = args.tensor(im, "self")?;
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let start = args.size(im, "start")?.ok_or("argument `start` is missing")?;
     let length = args.size(im, "length")?.ok_or("argument `length` is missing")?;
     let start = bound(start, &n);
@@ -191,7 +199,7 @@ pub(super) fn take(
     axis: usize,
     index: Expr,
 ) -> Result<ValueId, String> {
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let start = match index.as_const() {
         Some(v) if v < 0 => n + Expr::constant(v),
         _ => index,
@@ -213,7 +221,7 @@ fn select(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
 fn split(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Lowered {
     let x = args.tensor(im, "self").or_else(|_| args.tensor(im, "tensor"))?;
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
-    let n = im.shape(x)[axis].clone();
+    let n = im.extent(x, axis)?;
     let mut ends = Vec::new();
     match base {
         "split_with_sizes" => {
@@ -228,7 +236,7 @@ fn split(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Lowered {
         "split" if args.ints(im, "split_size").is_ok_and(|s| s.is_some_and(|s| s.len() > 1)) => {
             let mut end = 0;
             for size in args.ints(im, "split_size")?.unwrap_or_default() {
-                end += size;
+                end = size.saturating_add(end);
                 ends.push(Expr::constant(end));
             }
         }
@@ -238,16 +246,21 @@ fn split(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Lowered {
             let size = match base {
                 "chunk" => {
                     let chunks = args.int("chunks", 1)?.max(1);
-                    (total + chunks - 1) / chunks
+                    total / chunks + i64::from(total % chunks > 0)
                 }
                 _ => args.int("split_size", total)?,
             };
             if size < 1 {
                 return Err(format!("pieces of {size} elements"));
             }
+            // Each piece has a name, which bounds the work.
+            let named = super::output_names(args.node).len();
+            if total / size > named as i64 {
+                return Err(format!("pieces of {size} of {total} elements, {named} have names"));
+            }
             let mut end = 0;
             while end < total {
-                end = (end + size).min(total);
+                end = size.saturating_add(end).min(total);
                 ends.push(Expr::constant(end));
             }
         }
@@ -264,7 +277,12 @@ fn split(im: &mut Importer<'_>, base: &str, args: Args<'_>) -> Lowered {
 fn unbind(im: &mut Importer<'_>, args: Args<'_>) -> Lowered {
     let x = args.tensor(im, "self")?;
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
-    let n = im.shape(x)[axis].as_const().ok_or("unbinding a symbolic axis is not supported")?;
+    let n = im.extent(x, axis)?.as_const().ok_or("unbinding a symbolic axis is not supported")?;
+    // Each piece has a name, which bounds the work.
+    let named = super::output_names(args.node).len();
+    if n > named as i64 {
+        return Err(format!("{n} pieces, of which {named} have names"));
+    }
     (0..n).map(|i| take(im, x, axis, Expr::constant(i))).collect()
 }
 
@@ -275,7 +293,7 @@ fn concat(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let axis = im.axis(args.int("dim", 0)?, rank)?;
     let mut pieces = Vec::new();
     for v in args.tensors(im, "tensors")? {
-        if im.rank(v) == 1 && rank != 1 && im.shape(v)[0].is(0) {
+        if rank != 1 && matches!(im.shape(v).as_slice(), [n] if n.is(0)) {
             continue;
         }
         pieces.push(im.cast(v, dtype)?);
@@ -294,6 +312,9 @@ fn stack(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     for v in args.tensors(im, "tensors")? {
         let v = im.cast(v, dtype)?;
         let mut shape = im.shape(v);
+        if axis > shape.len() {
+            return Err(format!("a new axis {axis} in a tensor with {} axes", shape.len()));
+        }
         shape.insert(axis, Expr::constant(1));
         pieces.push(im.reshape(v, shape)?);
     }
@@ -322,8 +343,8 @@ fn roll(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     }
     for (&shift, &dim) in shifts.iter().zip(&dims) {
         let axis = im.axis(dim, im.rank(x))?;
-        let n = im.shape(x)[axis].clone();
-        let at = Expr::constant(-shift).modulo(&n);
+        let n = im.extent(x, axis)?;
+        let at = (-Expr::constant(shift)).modulo(&n);
         let piece = |start, end| Op::Slice { axis, start, end, step: 1 };
         if at.is(0) {
             continue;
@@ -380,7 +401,7 @@ fn repeat_interleave(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, S
     let axis = im.axis(args.int("dim", 0)?, im.rank(x))?;
     let mut shape = im.shape(x);
     let mut merged = shape.clone();
-    merged[axis] = merged[axis].clone() * times.clone();
+    merged[axis] = im.extent(x, axis)? * times.clone();
     shape.insert(axis + 1, Expr::constant(1));
     let v = im.reshape(x, shape.clone())?;
     shape[axis + 1] = times;
@@ -420,8 +441,12 @@ fn diff(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     if pieces.len() > 1 {
         x = im.push(Op::Concat { axis }, &pieces)?;
     }
-    for _ in 0..args.int("n", 1)? {
-        let n = im.shape(x)[axis].clone();
+    let times = args.int("n", 1)?;
+    if !(0..=MAX_DIFF).contains(&times) {
+        return Err(format!("diff taken {times} times; 0 to {MAX_DIFF} are supported"));
+    }
+    for _ in 0..times {
+        let n = im.extent(x, axis)?;
         let one = Expr::constant(1);
         let piece = |start, end| Op::Slice { axis, start, end, step: 1 };
         let high = im.push(piece(one.clone(), n.clone()), &[x])?;
@@ -442,6 +467,7 @@ fn unfold(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let rank = im.rank(x);
     let axis = im.axis(args.int("dimension", 0)?, rank)?;
     let (size, step) = (args.int("size", 1)?, args.int("step", 1)?);
+    im.extent(x, axis)?;
     let count = im.result_shape(args)?.get(axis).cloned().ok_or("a scalar has no windows")?;
     let iota = |len, step| Op::Iota { dtype: DType::I64, len, start: Expr::constant(0), step };
     let first = im.push(iota(count.clone(), step), &[])?;
@@ -475,10 +501,11 @@ fn diagonal(im: &mut Importer<'_>, args: Args<'_>) -> Result<ValueId, String> {
     let start = if offset >= 0 {
         Expr::constant(offset)
     } else {
-        Expr::constant(-offset) * columns.clone()
+        -Expr::constant(offset) * columns.clone()
     };
     let length = im.result_shape(args)?.pop().ok_or("a diagonal has one axis at least")?;
-    let step = columns.as_const().ok_or("a diagonal needs a constant number of columns")? + 1;
+    let step = columns.as_const().ok_or("a diagonal needs a constant number of columns")?;
+    let step = step.saturating_add(1);
     let one = Expr::constant(1);
     let end = start.clone() + (length - one.clone()) * Expr::constant(step) + one;
     im.push(Op::Slice { axis: rank - 2, start, end, step }, &[v])
@@ -493,7 +520,10 @@ fn meshgrid(im: &mut Importer<'_>, args: Args<'_>) -> Lowered {
     for (i, v) in tensors.into_iter().enumerate() {
         let axis = if swapped && i < 2 { 1 - i } else { i };
         let mut column = vec![Expr::constant(1); shape.len()];
-        column[axis] = im.ty(v).numel();
+        let Some(n) = column.get_mut(axis) else {
+            return Err(format!("{} axes for axis {axis} of a grid", shape.len()));
+        };
+        *n = im.ty(v).numel();
         let v = im.reshape(v, column)?;
         grids.push(im.push(Op::Expand(shape.clone()), &[v])?);
     }

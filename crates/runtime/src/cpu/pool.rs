@@ -14,6 +14,9 @@ use super::object::Entry;
 /// Polls of an idle worker before it sleeps: some tens of microseconds.
 const SPINS: u32 = 20_000;
 
+/// Most threads of a pool.
+pub(super) const MAX_THREADS: usize = 1024;
+
 /// One step.
 #[derive(Clone, Copy)]
 struct Job {
@@ -73,8 +76,9 @@ impl Pool {
             sleeping: Mutex::new(0),
             wake: Condvar::new(),
         });
-        let threads = (1..threads.max(1))
-            .filter_map(|worker| {
+        let threads = (1..threads.clamp(1, MAX_THREADS))
+            // Stops at the first failure: a worker's number is its place in the scratch memory.
+            .map_while(|worker| {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new()
                     .name(format!("zeroforge-{worker}"))
