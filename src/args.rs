@@ -58,14 +58,30 @@ Examples:
   zeroforge --json inspect model.zfa")]
     Inspect(InspectArgs),
     /// Measure opening and latency of an artifact on random inputs.
+    #[command(after_help = "\
+Examples:
+  zeroforge bench model.zfa
+  zeroforge bench model.zfa --size s0=128 --runs 100
+  zeroforge --json bench model.zfa --threads 1")]
     Bench(BenchArgs),
     /// Manage the CUDA compiler that device code is built with.
+    #[command(after_help = "\
+Examples:
+  zeroforge toolchain install
+  zeroforge toolchain list")]
     Toolchain {
         /// What to do.
         #[command(subcommand)]
         action: ToolchainAction,
     },
     /// Say what is there, what is missing, and the command that fixes it.
+    #[command(after_help = "\
+Examples:
+  zeroforge doctor
+  zeroforge --json doctor
+
+Settings come from flags, then variables, then the nearest zeroforge.toml, then the user's
+config.toml. See docs/configuration.md.")]
     Doctor,
     /// Make a key pair for signing artifacts (minisign format).
     #[command(after_help = "\
@@ -73,10 +89,20 @@ Examples:
   zeroforge keygen --secret zeroforge.key --public zeroforge.pub")]
     Keygen(KeygenArgs),
     /// Sign an artifact.
+    #[command(after_help = "\
+Examples:
+  zeroforge sign model.zfa --key zeroforge.key")]
     Sign(SignArgs),
     /// Check an artifact's signature and every hash in it.
+    #[command(after_help = "\
+Examples:
+  zeroforge verify-signature model.zfa --key zeroforge.pub")]
     VerifySignature(VerifyArgs),
     /// Print a completion script for a shell.
+    #[command(after_help = "\
+Examples:
+  zeroforge completions bash > ~/.local/share/bash-completion/completions/zeroforge
+  zeroforge completions fish | source")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -213,14 +239,24 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolchainAction {
     /// Install the pinned CUDA compiler into the user's cache.
+    #[command(after_help = "\
+Examples:
+  zeroforge toolchain install
+  zeroforge toolchain install --sass")]
     Install {
         /// Also install the disassembler that `--emit sass` needs.
         #[arg(long)]
         sass: bool,
     },
     /// Show what is installed and found.
+    #[command(after_help = "\
+Examples:
+  zeroforge toolchain list")]
     List,
     /// Remove what `install` installed.
+    #[command(after_help = "\
+Examples:
+  zeroforge toolchain remove")]
     Remove,
 }
 

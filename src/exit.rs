@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Success = 0,
     /// Anything without a code of its own.
     Failure = 1,
+    /// Wrong usage of the command line, or a configuration file that cannot be used.
+    Usage = 2,
     /// The model cannot be read: damaged, or of an unknown kind or version.
     BadModel = 3,
     /// The model has parts that are not supported, or weights that do not fit.
@@ -41,6 +43,8 @@ pub(crate) enum Exit {
     Io = 8,
     /// A device is missing or failed.
     Device = 9,
+    /// Stopped by a signal.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -49,10 +53,43 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// A request that makes no sense, whatever the files say.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Weights that are missing or do not fit.
+#[derive(Debug)]
+pub(crate) struct WeightsError(pub(crate) String);
+
+impl std::fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WeightsError {}
+
 /// The code of an error, by its cause.
 pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
     use zeroforge_artifact::ArtifactError;
     for cause in error.chain() {
+        if cause.is::<UsageError>() || cause.is::<crate::config::ConfigError>() {
+            return Exit::Usage;
+        }
+        if cause.is::<WeightsError>() {
+            return Exit::Unsupported;
+        }
+        if cause.is::<crate::interrupt::Interrupted>() {
+            return Exit::Interrupted;
+        }
         if let Some(e) = cause.downcast_ref::<ImportError>() {
             return match e {
                 ImportError::Read { .. } => Exit::Io,

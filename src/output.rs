@@ -1,6 +1,7 @@
 //! What commands print: text for people on standard error and standard output, or JSON lines.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,6 +12,8 @@ pub(crate) struct Output {
     json: bool,
     quiet: bool,
     bar: ProgressBar,
+    /// The first failure to write a result.
+    lost: Mutex<Option<std::io::Error>>,
 }
 
 impl Output {
@@ -27,13 +30,13 @@ impl Output {
         {
             bar.set_style(style.progress_chars("=> "));
         }
-        Output { json, quiet, bar }
+        Output { json, quiet, bar, lost: Mutex::new(None) }
     }
 
     /// A step of long work.
     pub(crate) fn progress(&self, stage: &str, done: usize, total: usize) {
         if self.json {
-            line(&json!({"event": "progress", "stage": stage, "done": done, "total": total}));
+            self.line(&json!({"event": "progress", "stage": stage, "done": done, "total": total}));
             return;
         }
         self.bar.set_length(total as u64);
@@ -50,12 +53,25 @@ impl Output {
     pub(crate) fn result(&self, text: &str, value: impl FnOnce() -> Value) {
         self.finish();
         if self.json {
-            line(&value());
+            self.line(&value());
         } else if !self.quiet {
-            let mut out = std::io::stdout().lock();
-            // A closed pipe is the reader's choice, not an error.
-            let _ = writeln!(out, "{text}");
+            self.line(&text);
         }
+    }
+
+    fn line(&self, text: &dyn std::fmt::Display) {
+        let mut out = std::io::stdout().lock();
+        // A closed pipe is the reader's choice, not an error; a full disk is one.
+        if let Err(e) = writeln!(out, "{text}").and_then(|()| out.flush())
+            && e.kind() != ErrorKind::BrokenPipe
+        {
+            self.lost.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(e);
+        }
+    }
+
+    /// Why results did not reach standard output, if they did not.
+    pub(crate) fn lost(&self) -> Option<std::io::Error> {
+        self.lost.lock().unwrap_or_else(|p| p.into_inner()).take()
     }
 
     /// A remark for people.
@@ -69,7 +85,7 @@ impl Output {
     pub(crate) fn error(&self, error: &anyhow::Error, code: u8) {
         self.finish();
         if self.json {
-            line(&json!({"event": "error", "message": format!("{error:#}"), "code": code}));
+            self.line(&json!({"event": "error", "message": format!("{error:#}"), "code": code}));
         }
         let mut causes: Vec<String> = Vec::new();
         for cause in error.chain() {
@@ -81,11 +97,6 @@ impl Output {
         }
         eprintln!("error: {}", causes.join("\n  because: "));
     }
-}
-
-fn line(value: &Value) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{value}");
 }
 
 /// `1.23 s`, `45.6 ms`, `789 us`.

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::json;
 use zeroforge_artifact::program::Program;
-use zeroforge_runtime::{Model, OpenOptions, SessionOptions, Tensor};
+use zeroforge_runtime::{Model, OpenOptions, RunError, SessionOptions, Tensor};
 
 use crate::args::BenchArgs;
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::output::{Output, duration};
 
 pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
@@ -50,12 +50,18 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
 fn random_inputs(program: &Program, sizes: &[String]) -> Result<Vec<(String, Tensor)>> {
     let mut values: Vec<i64> = program.symbols.iter().map(|s| s.range.min).collect();
     for text in sizes {
-        let (name, value) = text.split_once('=').context("a size is given as NAME=N")?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| UsageError(format!("size `{text}` is not of the form NAME=N")))?;
         let Some(at) = program.symbols.iter().position(|s| s.name == name) else {
             let known: Vec<&str> = program.symbols.iter().map(|s| s.name.as_str()).collect();
-            bail!("the model has no size `{name}`; it has {}", known.join(", "));
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let reason = format!("the model has no size `{name}`; it has {known}");
+            return Err(RunError::Guard(reason).into());
         };
-        values[at] = value.parse().with_context(|| format!("size `{text}`"))?;
+        values[at] = value
+            .parse()
+            .map_err(|_| UsageError(format!("size `{text}`: `{value}` is no whole number")))?;
     }
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {

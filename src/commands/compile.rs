@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::container::{SectionKind, write_atomically};
 use zeroforge_artifact::manifest::ModuleEntry;
@@ -17,10 +17,16 @@ use zeroforge_import::weights::{WeightFiles, WeightReport};
 use zeroforge_import::{ImportOptions, load_pt2};
 
 use crate::args::{CompileArgs, Emit};
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError, WeightsError};
+use crate::interrupt::Interrupt;
 use crate::output::{Output, bytes, duration};
 
 pub(crate) fn run(args: &CompileArgs, output: &Output) -> Result<Exit> {
+    let interrupt = Interrupt::listen().context("listening for Ctrl-C")?;
+    interrupt.guard(|| work(args, output, &interrupt))
+}
+
+fn work(args: &CompileArgs, output: &Output, interrupt: &Interrupt) -> Result<Exit> {
     let start = Instant::now();
     let targets = targets(&args.target)?;
     let mut files = WeightFiles::none();
@@ -45,10 +51,15 @@ pub(crate) fn run(args: &CompileArgs, output: &Output) -> Result<Exit> {
         }
     }
     let compile_start = Instant::now();
-    let mut artifact = compile(&imported.graph, &files, &options, &|event| match event {
-        Progress::Lower(target) => output.progress(&format!("lower {target}"), 0, 1),
-        Progress::Compile(target, done, total) => output.progress(&target.to_string(), done, total),
-        Progress::Weights(done, total) => output.progress("weights", done, total),
+    let mut artifact = compile(&imported.graph, &files, &options, &|event| {
+        interrupt.check();
+        match event {
+            Progress::Lower(target) => output.progress(&format!("lower {target}"), 0, 1),
+            Progress::Compile(target, done, total) => {
+                output.progress(&target.to_string(), done, total)
+            }
+            Progress::Weights(done, total) => output.progress("weights", done, total),
+        }
     })?;
     output.finish();
     for (what, folder) in &args.emit {
@@ -61,6 +72,7 @@ pub(crate) fn run(args: &CompileArgs, output: &Output) -> Result<Exit> {
         Some(path) => path.clone(),
         None => Path::new(args.model.file_stem().unwrap_or_default()).with_extension("zfa"),
     };
+    interrupt.check();
     write_atomically(&path, &artifact)?;
     cache.trim(DEFAULT_LIMIT);
     let (compile_time, total) = (compile_start.elapsed(), start.elapsed());
@@ -96,7 +108,7 @@ fn targets(names: &[String]) -> Result<Vec<Target>> {
     for name in if names.is_empty() { &default[..] } else { names } {
         let list = match name.as_str() {
             "cpu" => vec![Target::X86_64_V3, Target::X86_64_V4],
-            name => vec![name.parse::<Target>()?],
+            name => vec![name.parse::<Target>().map_err(|e| UsageError(e.to_string()))?],
         };
         out.extend(list.into_iter().filter(|t| !out.contains(t)).collect::<Vec<_>>());
     }
@@ -112,11 +124,12 @@ fn check_weights(report: &WeightReport, output: &Output) -> Result<()> {
         problems.push(format!("  `{name}`: {reason}"));
     }
     if !problems.is_empty() {
-        bail!(
+        return Err(WeightsError(format!(
             "{} of the model's weights are missing or do not fit; name their file with --weights:\n{}",
             problems.len(),
             problems.join("\n")
-        );
+        ))
+        .into());
     }
     if !report.unexpected.is_empty() {
         let some: Vec<&str> = report.unexpected.iter().take(4).map(String::as_str).collect();

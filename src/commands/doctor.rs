@@ -1,4 +1,4 @@
-//! `zeroforge doctor`: what is there, what is missing, and how to get it.
+//! `zeroforge doctor`: what is there, what is missing and how to get it, and where each setting comes from.
 
 use std::process::Command;
 
@@ -8,6 +8,7 @@ use zeroforge_artifact::CpuIsa;
 use zeroforge_compiler::cpu::HostCompiler;
 use zeroforge_runtime::host_has;
 
+use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::Output;
 
@@ -18,7 +19,7 @@ struct Check {
     required: bool,
 }
 
-pub(crate) fn run(output: &Output) -> Result<Exit> {
+pub(crate) fn run(config: &Config, output: &Output) -> Result<Exit> {
     let checks = [
         Check { name: "C compiler", found: compiler(), required: true },
         Check { name: "CPU level", found: level(), required: true },
@@ -36,6 +37,12 @@ pub(crate) fn run(output: &Output) -> Result<Exit> {
         output.result(&format!("{mark:>8}  {}: {text}", check.name), || {
             json!({"event": "check", "name": check.name, "ok": check.found.is_ok(), "required": check.required, "text": text})
         });
+    }
+    for (name, value, origin) in config.origins() {
+        output.result(
+            &format!("{:>8}  {name} = {value}  ({origin})", "setting"),
+            || json!({"event": "setting", "name": name, "value": value, "origin": origin}),
+        );
     }
     Ok(if healthy { Exit::Success } else { Exit::Toolchain })
 }

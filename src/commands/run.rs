@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::container::write_atomically;
-use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor, tensor_io};
+use zeroforge_runtime::{Model, OpenOptions, RunError, Session, SessionOptions, Tensor, tensor_io};
 
 use crate::args::{DeviceName, RunArgs};
 use crate::exit::Exit;
@@ -87,7 +87,8 @@ fn inputs(args: &RunArgs, session: &Session) -> Result<Vec<(String, Tensor)>> {
             Some("safetensors") => {
                 let tensors = tensor_io::read_safetensors(path)?;
                 let found = tensors.into_iter().find(|(n, _)| n == name);
-                found.with_context(|| format!("`{value}` holds no tensor `{name}`"))?.1
+                let missing = || RunError::Tensor(format!("`{value}` holds no tensor `{name}`"));
+                found.ok_or_else(missing)?.1
             }
             _ => {
                 let port = session.program().inputs.iter().find(|p| p.name == name);

@@ -4,6 +4,7 @@
 //! cache; each entry carries the hash of its contents, and one that does not match counts as absent.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 /// Bytes that a cache may hold before its oldest entries are removed.
@@ -15,11 +16,20 @@ pub struct Cache {
     folder: Option<PathBuf>,
 }
 
-/// The user's cache: `$ZEROFORGE_CACHE_DIR`, else `$XDG_CACHE_HOME/zeroforge`, else
+/// The folder of a configuration file.
+static CONFIGURED: OnceLock<PathBuf> = OnceLock::new();
+
+/// Sets the user's cache for this process where `$ZEROFORGE_CACHE_DIR` does not. The first call counts.
+pub fn configure_user_folder(folder: PathBuf) {
+    let _ = CONFIGURED.set(folder);
+}
+
+/// The user's cache: `$ZEROFORGE_CACHE_DIR`, else the configured folder, else `$XDG_CACHE_HOME/zeroforge`, else
 /// `~/.cache/zeroforge`.
 pub fn user_folder() -> Option<PathBuf> {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     var("ZEROFORGE_CACHE_DIR")
+        .or_else(|| CONFIGURED.get().cloned())
         .or_else(|| var("XDG_CACHE_HOME").map(|p| p.join("zeroforge")))
         .or_else(|| var("HOME").map(|p| p.join(".cache/zeroforge")))
 }
