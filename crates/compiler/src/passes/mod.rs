@@ -13,6 +13,7 @@ mod patchify_conv;
 mod recognize_attention;
 mod recognize_gqa;
 mod recognize_mask;
+mod recognize_norm;
 mod rewrite;
 mod simplify;
 
@@ -66,7 +67,7 @@ impl Pass {
 }
 
 /// The passes in the order in which they run; some run more than once.
-pub const PIPELINE: [Pass; 12] = [
+pub const PIPELINE: [Pass; 13] = [
     Pass { name: "simplify", run: simplify::run },
     Pass { name: "cse", run: cse::run },
     Pass { name: "recognize_attention", run: recognize_attention::run },
@@ -74,6 +75,7 @@ pub const PIPELINE: [Pass; 12] = [
     // What a recogniser leaves behind is often one step from its plainest form.
     Pass { name: "simplify", run: simplify::run },
     Pass { name: "recognize_gqa", run: recognize_gqa::run },
+    Pass { name: "recognize_norm", run: recognize_norm::run },
     Pass { name: "patchify_conv", run: patchify_conv::run },
     Pass { name: "constant_fold", run: constant_fold::run },
     Pass { name: "simplify", run: simplify::run },

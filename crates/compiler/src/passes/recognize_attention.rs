@@ -15,7 +15,7 @@ use zeroforge_graph::{Graph, Op, ValueId};
 
 use super::Result;
 use super::affine::{Form, Forms, negated};
-use super::rewrite::{Rewriter, rewrite};
+use super::rewrite::{Rewriter, rewrite, use_counts};
 use super::simplify::swaps_last;
 
 pub(super) fn run(graph: &Graph, _: Option<&dyn WeightStore>) -> Result<Graph> {
@@ -25,14 +25,6 @@ pub(super) fn run(graph: &Graph, _: Option<&dyn WeightStore>) -> Result<Graph> {
         let Some(found) = find(graph, &uses, &mut forms, node) else { return Ok(None) };
         build(r, node, &found).map(|v| Some(vec![v]))
     })
-}
-
-/// How often each value is read, by nodes and outputs.
-fn use_counts(graph: &Graph) -> Vec<usize> {
-    let mut uses = vec![0; graph.values.len()];
-    let reads = graph.nodes.iter().flat_map(|n| &n.inputs);
-    reads.chain(graph.outputs.iter().map(|o| &o.value)).for_each(|v| uses[v.0 as usize] += 1);
-    uses
 }
 
 /// Attention in products, all ids of the old graph.

@@ -46,6 +46,14 @@ pub(super) fn rewrite(
     Ok(r.finish())
 }
 
+/// How often each value is read, by nodes and outputs.
+pub(super) fn use_counts(graph: &Graph) -> Vec<usize> {
+    let mut uses = vec![0; graph.values.len()];
+    let reads = graph.nodes.iter().flat_map(|n| &n.inputs);
+    reads.chain(graph.outputs.iter().map(|o| &o.value)).for_each(|v| uses[v.0 as usize] += 1);
+    uses
+}
+
 /// Which nodes an output depends on.
 fn live_nodes(graph: &Graph) -> Vec<bool> {
     let mut live = vec![false; graph.nodes.len()];
