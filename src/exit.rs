@@ -121,6 +121,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
                 RunError::Artifact(e) | RunError::Open { source: e, .. } => artifact(e),
                 RunError::File { .. } => Exit::Io,
                 RunError::Signature(_) => Exit::BadArtifact,
+                RunError::Weight { .. } => Exit::Unsupported,
                 RunError::Device { .. } => Exit::Device,
                 _ => Exit::BadInput,
             };

@@ -228,7 +228,8 @@ impl Archive {
         let Entry { range, crc: expected } = self.entries.get(name).ok_or_else(missing)?;
         let bytes = file.get(range.clone()).ok_or_else(missing)?;
         let found = crc32fast::hash(bytes);
-        if found != *expected {
+        // A fuzzer does not find right checksums; it is here for what comes after them.
+        if found != *expected && !cfg!(fuzzing) {
             let (entry, at) = (name.to_owned(), range.start as u64);
             return Err(ArchiveError::Corrupt { entry, at, found, expected: *expected });
         }
