@@ -47,7 +47,8 @@ Examples:
 Examples:
   zeroforge run model.zfa --input x=x.npy --output y.safetensors
   zeroforge run model.zfa --input ids='[[101, 102]]' --input mask='[[1, 1]]'
-  zeroforge run model.zfa --input inputs.safetensors --profile")]
+  zeroforge run model.zfa --input inputs.safetensors --profile
+  zeroforge run --graph model.pt2 --input inputs.safetensors --dump values.safetensors")]
     Run(RunArgs),
     /// Show what is in an artifact or a model.
     #[command(after_help = "\
@@ -157,8 +158,14 @@ fn parse_emit(text: &str) -> Result<(Emit, PathBuf), String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The artifact.
+    /// The artifact; with --graph the model.
     pub(crate) artifact: PathBuf,
+    /// Interpret a model without compiling it: slow, and exact in what every operation means.
+    #[arg(long)]
+    pub(crate) graph: bool,
+    /// With --graph: write every value of the exported graph, by its name, to this .safetensors file.
+    #[arg(long, value_name = "FILE", requires = "graph")]
+    pub(crate) dump: Option<PathBuf>,
     /// NAME=FILE.npy, NAME=JSON, or a .safetensors file that holds all inputs; repeat for several.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,

@@ -116,7 +116,7 @@ fn artifact() -> Vec<u8> {
         external_weights: false,
         cache: Cache::none(),
     };
-    compile(&imported.graph, &WeightFiles::none(), &options, &|_| {}).unwrap()
+    compile(&imported.graph, &WeightFiles::none(), &options, &|_| {}).unwrap().to_bytes()
 }
 
 #[test]
@@ -294,11 +294,15 @@ fn an_artifact_without_cpu_code_opens_and_says_what_it_has() {
         })
         .collect();
     for i in 0..manifest.weights.len() as u32 {
-        manifest.weights[i as usize].storage = builder.add_weight(whole.weight_bytes(i).unwrap());
+        manifest.weights[i as usize].storage = {
+            let bytes = whole.weight_bytes(i).unwrap().to_vec();
+            let hash = blake3::hash(&bytes);
+            builder.add_weight(Box::new(bytes), &hash)
+        };
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gpu.zfa");
-    std::fs::write(&path, builder.finish(&manifest).unwrap()).unwrap();
+    std::fs::write(&path, builder.finish(&manifest).unwrap().to_bytes()).unwrap();
     let model = Model::open(&path, &OpenOptions::default()).unwrap();
     assert_eq!(model.manifest().targets[0].target, Target::SM_90A);
     let error = model.cpu_target().unwrap_err().to_string();

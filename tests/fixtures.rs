@@ -11,7 +11,6 @@ use std::path::Path;
 
 use expected::{archives, compare, folder, read_expected};
 use libtest_mimic::{Arguments, Failed, Trial};
-use zeroforge_artifact::container::write_atomically;
 use zeroforge_artifact::{CpuIsa, Target};
 use zeroforge_compiler::cache::Cache;
 use zeroforge_compiler::cuda::host::HostCxx;
@@ -41,7 +40,7 @@ fn run(pt2: &Path, kernels: &Kernels) -> Result<(), Failed> {
         external_weights: false,
         cache: Cache::none(),
     };
-    let bytes = match kernels {
+    let artifact = match kernels {
         Kernels::Cpu => compile(&imported.graph, &files, &options, &|_| {})?,
         Kernels::Device(cxx) => {
             compile_device_on_host(&imported.graph, &files, Target::SM_90A, cxx)?
@@ -49,7 +48,7 @@ fn run(pt2: &Path, kernels: &Kernels) -> Result<(), Failed> {
     };
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("fixture.zfa");
-    write_atomically(&path, &bytes)?;
+    artifact.write_atomically(&path)?;
     let model = Model::open(&path, &OpenOptions { verify_all: true, ..Default::default() })?;
     let mut session =
         Session::cpu(&model, SessionOptions { threads: Some(2), ..Default::default() })?;

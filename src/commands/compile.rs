@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use zeroforge_artifact::container::{SectionKind, write_atomically};
+use zeroforge_artifact::container::SectionKind;
 use zeroforge_artifact::manifest::ModuleEntry;
 use zeroforge_artifact::{Artifact, Target};
 use zeroforge_compiler::cache::{Cache, DEFAULT_LIMIT};
@@ -63,24 +63,26 @@ fn work(args: &CompileArgs, output: &Output, interrupt: &Interrupt) -> Result<Ex
     })?;
     output.finish();
     for (what, folder) in &args.emit {
-        emit_device(*what, folder, &artifact, output)?;
+        if matches!(what, Emit::Ptx | Emit::Sass) {
+            emit_device(*what, folder, &artifact.to_bytes(), output)?;
+        }
     }
     if let Some(key) = &args.sign {
-        artifact = super::keys::sign_bytes(&artifact, key)?;
+        artifact.sign(super::keys::signature_of(artifact.root_hash(), key)?);
     }
     let path = match &args.output {
         Some(path) => path.clone(),
         None => Path::new(args.model.file_stem().unwrap_or_default()).with_extension("zfa"),
     };
     interrupt.check();
-    write_atomically(&path, &artifact)?;
+    artifact.write_atomically(&path)?;
     cache.trim(DEFAULT_LIMIT);
     let (compile_time, total) = (compile_start.elapsed(), start.elapsed());
     output.result(
         &format!(
             "{}: {} for {} (import {}, compile {}, total {})",
             path.display(),
-            bytes(artifact.len() as u64),
+            bytes(artifact.len()),
             targets.iter().map(Target::to_string).collect::<Vec<_>>().join(", "),
             duration(import_time),
             duration(compile_time),
@@ -176,9 +178,6 @@ fn emit(what: Emit, folder: &Path, graph: &Graph, targets: &[Target]) -> Result<
 
 /// Writes PTX or disassembled machine code of every device kernel of an artifact.
 fn emit_device(what: Emit, folder: &Path, artifact: &[u8], output: &Output) -> Result<()> {
-    if !matches!(what, Emit::Ptx | Emit::Sass) {
-        return Ok(());
-    }
     let artifact = Artifact::parse(artifact)?;
     let mut written = 0;
     for (i, entry) in artifact.manifest().targets.iter().enumerate() {

@@ -49,16 +49,13 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("writing `{}`", path.display()))
 }
 
-/// The artifact with a signature by the key in a file.
-pub(crate) fn sign_bytes(artifact: &[u8], key: &Path) -> Result<Vec<u8>> {
+/// The signature block for a root hash by the key in a file.
+pub(crate) fn signature_of(root: [u8; 32], key: &Path) -> Result<Vec<u8>> {
     let text =
         std::fs::read_to_string(key).with_context(|| format!("reading key `{}`", key.display()))?;
     let secret = SecretKeyBox::from_string(&text)
         .and_then(|b| b.into_unencrypted_secret_key())
         .with_context(|| format!("`{}` is no unencrypted minisign secret key", key.display()))?;
-    let parsed = Artifact::parse(artifact)?;
-    parsed.verify_all()?;
-    let root = parsed.root_hash();
     let signature = minisign::sign(
         None,
         &secret,
@@ -66,13 +63,16 @@ pub(crate) fn sign_bytes(artifact: &[u8], key: &Path) -> Result<Vec<u8>> {
         Some("zeroforge artifact"),
         Some("signature of a zeroforge artifact's root hash"),
     )?;
-    Ok(attach_signature(artifact, signature.into_string().as_bytes())?)
+    Ok(signature.into_string().into_bytes())
 }
 
 pub(crate) fn sign(args: &SignArgs, output: &Output) -> Result<Exit> {
     let bytes = std::fs::read(&args.artifact)
         .with_context(|| format!("reading `{}`", args.artifact.display()))?;
-    let signed = sign_bytes(&bytes, &args.key)?;
+    let artifact = Artifact::parse(&bytes[..])?;
+    artifact.verify_all()?;
+    let signature = signature_of(artifact.root_hash(), &args.key)?;
+    let signed = attach_signature(&bytes, &signature)?;
     write_atomically(&args.artifact, &signed)?;
     output.result(
         &format!("signed {}", args.artifact.display()),

@@ -5,6 +5,7 @@ pub(crate) mod compile;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod interpret;
 pub(crate) mod keys;
 pub(crate) mod run;
 pub(crate) mod toolchain;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use zeroforge_artifact::DType;
 use zeroforge_artifact::container::write_atomically;
 use zeroforge_runtime::{Model, OpenOptions, RunError, Session, SessionOptions, Tensor, tensor_io};
 
@@ -25,6 +26,9 @@ pub(crate) fn open_session(
 }
 
 pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
+    if args.graph {
+        return super::interpret::run(args, output);
+    }
     let start = Instant::now();
     let options =
         OpenOptions { trusted_keys: super::keys::read_public(&args.trust)?, ..Default::default() };
@@ -38,17 +42,15 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
     };
     let mut session = open_session(&model, args.device, options)?;
     let load = load_start.elapsed();
-    let inputs = inputs(args, &session)?;
+    let dtypes =
+        |name: &str| session.program().inputs.iter().find(|p| p.name == name).map(|p| p.dtype);
+    let inputs = inputs(&args.input, &dtypes)?;
     let outputs = session.run(inputs)?;
     let phases = session.phases().clone();
     if let Some(path) = &args.output {
         write_atomically(path, &tensor_io::to_safetensors(&outputs)?)?;
     }
-    for (name, tensor) in &outputs {
-        output.result(&format!("{name}: {} {:?} {}", tensor.dtype(), tensor.shape(), preview(tensor)), || {
-            json!({"event": "output", "name": name, "dtype": tensor.dtype().name(), "shape": tensor.shape()})
-        });
-    }
+    show(&outputs, output);
     if args.profile {
         for step in session.profile() {
             let rate = step.flops as f64 / step.time.as_secs_f64() / 1e9;
@@ -74,9 +76,13 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn inputs(args: &RunArgs, session: &Session) -> Result<Vec<(String, Tensor)>> {
+/// Inputs from the command line; `dtype_of` knows the model's inputs.
+pub(crate) fn inputs(
+    given: &[String],
+    dtype_of: &dyn Fn(&str) -> Option<DType>,
+) -> Result<Vec<(String, Tensor)>> {
     let mut inputs = Vec::new();
-    for text in &args.input {
+    for text in given {
         let Some((name, value)) = text.split_once('=') else {
             inputs.extend(tensor_io::read_safetensors(Path::new(text))?);
             continue;
@@ -91,14 +97,22 @@ fn inputs(args: &RunArgs, session: &Session) -> Result<Vec<(String, Tensor)>> {
                 found.ok_or_else(missing)?.1
             }
             _ => {
-                let port = session.program().inputs.iter().find(|p| p.name == name);
-                let dtype = port.map_or(zeroforge_artifact::DType::F32, |p| p.dtype);
+                let dtype = dtype_of(name).unwrap_or(DType::F32);
                 tensor_io::from_json(value, dtype).with_context(|| format!("input `{name}`"))?
             }
         };
         inputs.push((name.to_owned(), tensor));
     }
     Ok(inputs)
+}
+
+/// Prints outputs.
+pub(crate) fn show(outputs: &[(String, Tensor)], output: &Output) {
+    for (name, tensor) in outputs {
+        output.result(&format!("{name}: {} {:?} {}", tensor.dtype(), tensor.shape(), preview(tensor)), || {
+            json!({"event": "output", "name": name, "dtype": tensor.dtype().name(), "shape": tensor.shape()})
+        });
+    }
 }
 
 /// The first few values.

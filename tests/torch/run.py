@@ -66,11 +66,11 @@ class Zeroforge:
         self("compile", model, *extra, "--target", "cpu", "-o", artifact)
 
     def run(self, artifact: Path, inputs: Path, outputs: Path) -> None:
-        self("run", artifact, "--inputs", inputs, "--output", outputs)
+        self("run", artifact, "--input", inputs, "--output", outputs)
 
     def interpret(self, model: Path, weights: Path | None, inputs: Path, outputs: Path, dump: Path) -> None:
         extra = ["--weights", weights] if weights else []
-        self("run", "--graph", model, *extra, "--inputs", inputs, "--output", outputs, "--dump", dump)
+        self("run", "--graph", model, *extra, "--input", inputs, "--output", outputs, "--dump", dump)
 
 
 class Difference(Exception):

@@ -393,18 +393,26 @@ impl<B: AsRef<[u8]>> Artifact<B> {
     }
 }
 
+/// Bytes that an artifact is put together from, in whatever memory they are.
+pub type Piece = Box<dyn AsRef<[u8]> + Send + Sync>;
+
 /// Builds an artifact. Sections are written in the order in which they were added.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ArtifactBuilder {
     sections: Vec<(SectionKind, Vec<u8>)>,
-    weights: Vec<u8>,
+    /// Weights with their offsets in the weights section.
+    weights: Vec<(u64, Piece)>,
+    weights_len: u64,
 }
 
 impl ArtifactBuilder {
     /// An empty artifact.
     pub fn new() -> ArtifactBuilder {
         // The manifest takes place 0 when the artifact is finished.
-        ArtifactBuilder { sections: vec![(SectionKind::Manifest, Vec::new())], weights: Vec::new() }
+        ArtifactBuilder {
+            sections: vec![(SectionKind::Manifest, Vec::new())],
+            ..ArtifactBuilder::default()
+        }
     }
 
     /// Adds a section and returns its index; equal contents of one kind are stored once.
@@ -416,58 +424,127 @@ impl ArtifactBuilder {
         self.sections.len() as u32 - 1
     }
 
-    /// Appends stored weight bytes, aligned for direct use, and returns their storage entry.
-    pub fn add_weight(&mut self, bytes: &[u8]) -> WeightStorage {
-        let align = crate::program::BUFFER_ALIGN as usize;
-        self.weights.resize(self.weights.len().next_multiple_of(align), 0);
-        let offset = self.weights.len() as u64;
-        self.weights.extend_from_slice(bytes);
-        WeightStorage::Embedded { offset, hash: blake3::hash(bytes).to_hex().to_string() }
+    /// Appends stored weight bytes with their hash, aligned for direct use, and returns their storage
+    /// entry.
+    pub fn add_weight(&mut self, bytes: Piece, hash: &blake3::Hash) -> WeightStorage {
+        let offset = self.weights_len.next_multiple_of(crate::program::BUFFER_ALIGN);
+        self.weights_len = offset + (*bytes).as_ref().len() as u64;
+        self.weights.push((offset, bytes));
+        WeightStorage::Embedded { offset, hash: hash.to_hex().to_string() }
     }
 
-    /// The finished file.
-    pub fn finish(mut self, manifest: &Manifest) -> Result<Vec<u8>, ArtifactError> {
+    /// The finished artifact.
+    pub fn finish(mut self, manifest: &Manifest) -> Result<Assembled, ArtifactError> {
         let text = serde_json::to_vec(manifest).map_err(|e| ArtifactError::Invalid {
             what: "manifest".into(),
             reason: e.to_string(),
         })?;
         self.sections[0].1 = text;
-        if !self.weights.is_empty() {
-            self.sections.push((SectionKind::Weights, std::mem::take(&mut self.weights)));
-        }
-        let count = self.sections.len() as u64;
+        let weights =
+            (!self.weights.is_empty()).then_some((SectionKind::Weights, self.weights_len));
+        let listed: Vec<(SectionKind, u64)> =
+            self.sections.iter().map(|(k, b)| (*k, b.len() as u64)).chain(weights).collect();
+        let count = listed.len() as u64;
         let mut offset = (HEADER_BYTES + count * ENTRY_BYTES).next_multiple_of(SECTION_ALIGN);
         let mut table = Vec::new();
+        let mut offsets = Vec::with_capacity(listed.len());
         let mut total = offset;
-        for (kind, bytes) in &self.sections {
-            let hash = match kind {
-                SectionKind::Weights => [0; 32],
-                _ => *blake3::hash(bytes).as_bytes(),
+        for (i, (kind, len)) in listed.iter().enumerate() {
+            let hash = match self.sections.get(i) {
+                Some((_, bytes)) => *blake3::hash(bytes).as_bytes(),
+                None => [0; 32],
             };
             table.extend_from_slice(&kind.code().to_le_bytes());
             table.extend_from_slice(&[0; 4]);
             table.extend_from_slice(&offset.to_le_bytes());
-            table.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            table.extend_from_slice(&len.to_le_bytes());
             table.extend_from_slice(&hash);
             table.extend_from_slice(&[0; 8]);
-            total = offset + bytes.len() as u64;
+            offsets.push(offset);
+            total = offset + len;
             offset = total.next_multiple_of(SECTION_ALIGN);
         }
-        let mut file = Vec::with_capacity(total as usize);
-        file.extend_from_slice(&MAGIC);
-        file.extend_from_slice(&FORMAT_MAJOR.to_le_bytes());
-        file.extend_from_slice(&FORMAT_MINOR.to_le_bytes());
-        file.extend_from_slice(&(count as u32).to_le_bytes());
-        file.extend_from_slice(&total.to_le_bytes());
-        file.resize(HEADER_BYTES as usize, 0);
-        file.extend_from_slice(&table);
-        let root = *blake3::hash(&file).as_bytes();
-        file[24..56].copy_from_slice(&root);
-        for (_, bytes) in &self.sections {
-            file.resize(file.len().next_multiple_of(SECTION_ALIGN as usize), 0);
-            file.extend_from_slice(bytes);
+        let mut head = Vec::with_capacity(HEADER_BYTES as usize + table.len());
+        head.extend_from_slice(&MAGIC);
+        head.extend_from_slice(&FORMAT_MAJOR.to_le_bytes());
+        head.extend_from_slice(&FORMAT_MINOR.to_le_bytes());
+        head.extend_from_slice(&(count as u32).to_le_bytes());
+        head.extend_from_slice(&total.to_le_bytes());
+        head.resize(HEADER_BYTES as usize, 0);
+        head.extend_from_slice(&table);
+        let root = *blake3::hash(&head).as_bytes();
+        head[24..56].copy_from_slice(&root);
+        let mut pieces: Vec<(u64, Piece)> = Vec::new();
+        for ((_, bytes), at) in self.sections.into_iter().zip(&offsets) {
+            pieces.push((*at, Box::new(bytes)));
         }
-        Ok(file)
+        if let (Some(_), Some(base)) = (weights, offsets.last()) {
+            pieces.extend(self.weights.into_iter().map(|(at, bytes)| (base + at, bytes)));
+        }
+        Ok(Assembled { head, pieces, len: total, root, signature: Vec::new() })
+    }
+}
+
+/// An artifact before it is written: its parts with their places, not yet copied together.
+pub struct Assembled {
+    head: Vec<u8>,
+    pieces: Vec<(u64, Piece)>,
+    len: u64,
+    root: [u8; 32],
+    signature: Vec<u8>,
+}
+
+impl std::fmt::Debug for Assembled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assembled").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Assembled {
+    /// The hash that a signature covers.
+    pub fn root_hash(&self) -> [u8; 32] {
+        self.root
+    }
+
+    /// Size of the file in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "an artifact is never empty")]
+    pub fn len(&self) -> u64 {
+        self.len + self.signature.len() as u64
+    }
+
+    /// Attaches a signature block, replacing an earlier one.
+    pub fn sign(&mut self, signature: Vec<u8>) {
+        self.head[56..64].copy_from_slice(&self.len.to_le_bytes());
+        self.head[64..72].copy_from_slice(&(signature.len() as u64).to_le_bytes());
+        self.signature = signature;
+    }
+
+    /// Writes the file.
+    pub fn write_to(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        const ZEROS: [u8; SECTION_ALIGN as usize] = [0; SECTION_ALIGN as usize];
+        out.write_all(&self.head)?;
+        let mut at = self.head.len() as u64;
+        for (offset, piece) in &self.pieces {
+            // Gaps are shorter than an alignment.
+            out.write_all(&ZEROS[..(offset - at) as usize])?;
+            let bytes = (**piece).as_ref();
+            out.write_all(bytes)?;
+            at = offset + bytes.len() as u64;
+        }
+        out.write_all(&self.signature)
+    }
+
+    /// The whole file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len() as usize);
+        // Writing to memory does not fail.
+        let _ = self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Writes the file as [`write_atomically`] does.
+    pub fn write_atomically(&self, path: &Path) -> Result<(), ArtifactError> {
+        replace_file(path, &mut |file| self.write_to(file))
     }
 }
 
@@ -485,7 +562,13 @@ pub fn attach_signature(file: &[u8], signature: &[u8]) -> Result<Vec<u8>, Artifa
 /// Writes a file so that readers see the old contents or the new, never a part: a temporary file in
 /// the same folder, flushed to disk, then renamed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
-    use std::io::Write;
+    replace_file(path, &mut |file| file.write_all(bytes))
+}
+
+fn replace_file(
+    path: &Path,
+    write: &mut dyn FnMut(&mut dyn std::io::Write) -> std::io::Result<()>,
+) -> Result<(), ArtifactError> {
     let fail = |doing| move |source| ArtifactError::Write { path: path.to_owned(), doing, source };
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -502,7 +585,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> 
         .prefix(".zeroforge-")
         .tempfile_in(folder)
         .map_err(fail("creating a temporary file"))?;
-    file.write_all(bytes).map_err(fail("writing"))?;
+    write(file.as_file_mut()).map_err(fail("writing"))?;
     file.as_file().sync_all().map_err(fail("flushing to disk"))?;
     file.persist(path).map_err(|e| fail("renaming")(e.error))?;
     // The rename itself must survive a power cut; not every filesystem lets a folder be opened.

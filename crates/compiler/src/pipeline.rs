@@ -1,8 +1,9 @@
 //! The whole way from a graph to the bytes of an artifact.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use zeroforge_artifact::container::SectionKind;
+use zeroforge_artifact::container::{Assembled, Piece, SectionKind};
 use zeroforge_artifact::manifest::{
     Layout, Manifest, ModuleEntry, Provenance, TargetEntry, WeightEntry, WeightStorage,
 };
@@ -18,7 +19,7 @@ use crate::cuda::{self, CudaBackend, CudaCompileError, CudaModule, Nvrtc};
 use crate::lower::{self, LowerError, WeightLayout};
 use crate::memory_plan;
 use crate::passes::{self, PassError};
-use crate::schedule::{self, Schedule};
+use crate::schedule::{self, Schedule, ScheduledWeight};
 
 /// What to compile for, and how.
 #[derive(Clone, Debug)]
@@ -113,7 +114,7 @@ pub fn compile(
     store: &dyn WeightStore,
     options: &CompileOptions,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Vec<u8>, CompileError> {
+) -> Result<Assembled, CompileError> {
     let graph = &prepare(graph, store)?;
     let mut compilers = Vec::new();
     let mut compiled = Vec::new();
@@ -167,7 +168,7 @@ pub fn compile_device_on_host(
     store: &dyn WeightStore,
     target: Target,
     compiler: &HostCxx,
-) -> Result<Vec<u8>, CompileError> {
+) -> Result<Assembled, CompileError> {
     let graph = &prepare(graph, store)?;
     let mut schedule = schedule_for(graph, &CudaBackend::new(target), target)?;
     let elf = compiler.build(&schedule.sources)?;
@@ -217,6 +218,122 @@ fn weight_bytes(
     }
 }
 
+/// The weights of an artifact, and which of them each scheduled weight is.
+struct StoredWeights {
+    entries: Vec<WeightEntry>,
+    places: Vec<u32>,
+}
+
+/// Lays weights out, in parallel. Equal bytes in equal layout are stored once, also across targets and
+/// for tied weights.
+fn store_weights(
+    graph: &Graph,
+    store: &dyn WeightStore,
+    options: &CompileOptions,
+    scheduled: &[ScheduledWeight],
+    builder: &mut ArtifactBuilder,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<StoredWeights, CompileError> {
+    let fail = |weight: u32, reason: String| CompileError::Weight {
+        name: graph.weights[weight as usize].name.clone(),
+        reason,
+    };
+    let mut used: Vec<u32> = scheduled.iter().map(|w| w.weight).collect();
+    used.sort_unstable();
+    used.dedup();
+    let sources = parallel(&used, |&weight| {
+        let bytes = weight_bytes(graph, store, weight)?;
+        let hash = blake3::hash(bytes.as_slice());
+        Ok((bytes, hash))
+    })?;
+    let source = |weight: u32| &sources[used.partition_point(|&u| u < weight)];
+
+    // What is stored, in order of first use.
+    let mut unique: Vec<(&ScheduledWeight, Vec<i64>)> = Vec::new();
+    let mut index: HashMap<(blake3::Hash, Vec<i64>, WeightLayout), u32> = HashMap::new();
+    let mut places = Vec::with_capacity(scheduled.len());
+    for w in scheduled {
+        let shape = graph.ty(graph.weights[w.weight as usize].value).static_shape();
+        let shape = shape.ok_or_else(|| {
+            fail(w.weight, "its shape is symbolic; weights must be static".to_owned())
+        })?;
+        let key = (source(w.weight).1, shape.clone(), w.layout);
+        let place = *index.entry(key).or_insert_with(|| {
+            unique.push((w, shape));
+            unique.len() as u32 - 1
+        });
+        places.push(place);
+    }
+    let layout_of = |w: &ScheduledWeight| match w.layout {
+        WeightLayout::RowMajor => Layout::RowMajor,
+        WeightLayout::Panels { nr, transposed } => Layout::Panels { nr, transposed },
+    };
+    let done = AtomicUsize::new(0);
+    let laid_out = parallel(&unique, |(w, shape)| {
+        let (bytes, hash) = source(w.weight);
+        let size = weights::stored_bytes(&Layout::RowMajor, shape, w.dtype.size());
+        let laid = match layout_of(w) {
+            // As the model has it: nothing is copied.
+            Layout::RowMajor if size == Some(bytes.as_slice().len() as u64) => {
+                (Box::new(bytes.clone()) as Piece, *hash)
+            }
+            layout => {
+                let laid = weights::lay_out(&layout, shape, w.dtype.size(), bytes.as_slice())
+                    .map_err(|e| fail(w.weight, e.to_string()))?;
+                let hash = blake3::hash(&laid);
+                (Box::new(laid) as Piece, hash)
+            }
+        };
+        progress(Progress::Weights(1 + done.fetch_add(1, Ordering::Relaxed), unique.len()));
+        Ok(laid)
+    })?;
+    let mut entries = Vec::with_capacity(unique.len());
+    for ((w, shape), (piece, hash)) in unique.into_iter().zip(laid_out) {
+        let weight = &graph.weights[w.weight as usize];
+        let bytes = (*piece).as_ref().len() as u64;
+        let storage = match &weight.data {
+            WeightData::Source(tensor) if options.external_weights => WeightStorage::External {
+                tensor: tensor.clone(),
+                hash: source(w.weight).1.to_hex().to_string(),
+            },
+            _ => builder.add_weight(piece, &hash),
+        };
+        let (name, layout) = (weight.name.clone(), layout_of(w));
+        entries.push(WeightEntry { name, dtype: w.dtype, shape, layout, bytes, storage });
+    }
+    Ok(StoredWeights { entries, places })
+}
+
+/// Applies a function to every item on all cores; results in order, the first error wins.
+fn parallel<T: Sync, R: Send>(
+    items: &[T],
+    f: impl Fn(&T) -> Result<R, CompileError> + Sync,
+) -> Result<Vec<R>, CompileError> {
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<Vec<(usize, R)>, CompileError> {
+        let mut results = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(i) else { return Ok(results) };
+            results.push((i, f(item)?));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    let mut results = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let mut all = Vec::with_capacity(items.len());
+        for handle in handles {
+            match handle.join() {
+                Ok(part) => all.extend(part?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok::<_, CompileError>(all)
+    })?;
+    results.sort_unstable_by_key(|r| r.0);
+    Ok(results.into_iter().map(|r| r.1).collect())
+}
+
 fn pack(
     graph: &Graph,
     store: &dyn WeightStore,
@@ -224,56 +341,15 @@ fn pack(
     compiled: Vec<Compiled>,
     compilers: Vec<String>,
     progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Vec<u8>, CompileError> {
+) -> Result<Assembled, CompileError> {
     let mut builder = ArtifactBuilder::new();
-    let mut entries: Vec<WeightEntry> = Vec::new();
-    // Equal bytes in equal layout are stored once, also across targets and tied weights.
-    let mut stored: HashMap<(String, Vec<i64>, WeightLayout), u32> = HashMap::new();
+    let scheduled: Vec<ScheduledWeight> =
+        compiled.iter().flat_map(|c| &c.schedule.weights).cloned().collect();
+    let stored = store_weights(graph, store, options, &scheduled, &mut builder, progress)?;
+    let mut stored_at = stored.places.into_iter();
     let mut targets = Vec::new();
-    let total = compiled.iter().map(|c| c.schedule.weights.len()).sum();
-    let mut done = 0;
     for Compiled { schedule, modules } in compiled {
-        let mut weight_map = Vec::with_capacity(schedule.weights.len());
-        for w in &schedule.weights {
-            done += 1;
-            progress(Progress::Weights(done, total));
-            let source = &graph.weights[w.weight as usize];
-            let fail = |reason: String| CompileError::Weight { name: source.name.clone(), reason };
-            let shape = graph.ty(source.value).static_shape();
-            let shape = shape
-                .ok_or_else(|| fail("its shape is symbolic; weights must be static".into()))?;
-            let bytes = weight_bytes(graph, store, w.weight)?;
-            let hash = blake3::hash(bytes.as_slice()).to_hex().to_string();
-            let key = (hash.clone(), shape.clone(), w.layout);
-            if let Some(&at) = stored.get(&key) {
-                weight_map.push(at);
-                continue;
-            }
-            let layout = match w.layout {
-                WeightLayout::RowMajor => Layout::RowMajor,
-                WeightLayout::Panels { nr, transposed } => Layout::Panels { nr, transposed },
-            };
-            let element = w.dtype.size();
-            let laid = weights::lay_out(&layout, &shape, element, bytes.as_slice())
-                .map_err(|e| fail(e.to_string()))?;
-            let storage = match &source.data {
-                WeightData::Source(tensor) if options.external_weights => {
-                    WeightStorage::External { tensor: tensor.clone(), hash }
-                }
-                _ => builder.add_weight(&laid),
-            };
-            entries.push(WeightEntry {
-                name: source.name.clone(),
-                dtype: w.dtype,
-                shape,
-                layout,
-                bytes: laid.len() as u64,
-                storage,
-            });
-            let at = entries.len() as u32 - 1;
-            stored.insert(key, at);
-            weight_map.push(at);
-        }
+        let weight_map = stored_at.by_ref().take(schedule.weights.len()).collect();
         let text = serde_json::to_vec(&schedule.program).map_err(|e| ArtifactError::Invalid {
             what: "program".into(),
             reason: e.to_string(),
@@ -308,7 +384,7 @@ fn pack(
             options: Vec::new(),
         },
         targets,
-        weights: entries,
+        weights: stored.entries,
     };
     Ok(builder.finish(&manifest)?)
 }

@@ -323,6 +323,12 @@ impl Graph {
     }
 }
 
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
 /// Part of shared bytes.
 struct BytesView {
     whole: Bytes,

@@ -1,9 +1,10 @@
 //! Opening an archive: entries, graph, weights.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use zeroforge_graph::Graph;
 use zeroforge_graph::ir::{Bytes, TensorType, WeightData};
+use zeroforge_graph::{Graph, ValueId};
 
 use crate::archive::{Archive, ArchiveError};
 use crate::lower::{self, Diagnostic, dtype::dtype_from_code};
@@ -30,6 +31,8 @@ pub struct ImportOptions {
 pub struct Imported {
     /// The graph; its weights are inline, named in the weight files, or unbound.
     pub graph: Graph,
+    /// The value of the graph that each of the exporter's names stands for, inputs and weights included.
+    pub values: BTreeMap<String, ValueId>,
     /// BLAKE3 of the archive, hexadecimal.
     pub hash: String,
     /// How weights and files matched.
@@ -214,11 +217,11 @@ pub fn load_pt2_bytes(
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
     let name = options.name.clone().or(stem).unwrap_or_else(|| "model".to_owned());
     let result = lower::import(&program, &name, &mut find);
-    let mut graph = match result {
-        Ok(graph) => graph,
+    let (mut graph, values) = match result {
+        Ok(named) => named,
         Err(mut found) => {
             problems.append(&mut found);
-            Graph::default()
+            Default::default()
         }
     };
     if !problems.is_empty() {
@@ -239,7 +242,7 @@ pub fn load_pt2_bytes(
     zeroforge_graph::verify(&graph)
         .map_err(|source| ImportError::Graph { path: path.to_owned(), source: Box::new(source) })?;
     let hash = blake3::hash(file).to_hex().to_string();
-    Ok(Imported { graph, hash, weights: report })
+    Ok(Imported { graph, values, hash, weights: report })
 }
 
 /// Row-major bytes of a payload; `None` if the storage already is exactly that.

@@ -13,7 +13,7 @@ mod pointwise;
 mod reduce;
 mod shape;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use zeroforge_artifact::program::SymbolDecl;
 use zeroforge_artifact::{DType, Expr, SymbolRange};
@@ -89,12 +89,15 @@ const DATA_DEPENDENT: &[&str] = &[
 /// What a node gives: one value per tensor output, in order.
 type Lowered = Result<Vec<ValueId>, String>;
 
+/// A graph, and which of its values each of the exporter's names stands for.
+pub(crate) type Named = (Graph, BTreeMap<String, ValueId>);
+
 /// Imports a program. `weight_data` gives the data of each parameter, buffer and constant.
 pub(crate) fn import(
     program: &ExportedProgram,
     name: &str,
     weight_data: &mut dyn FnMut(&str, &TensorType) -> WeightData,
-) -> Result<Graph, Vec<Diagnostic>> {
+) -> Result<Named, Vec<Diagnostic>> {
     let mut importer = Importer {
         program,
         graph: Graph { name: name.to_owned(), ..Graph::default() },
@@ -112,7 +115,11 @@ pub(crate) fn import(
     }
     importer.outputs();
     importer.declare_symbols();
-    if importer.diagnostics.is_empty() { Ok(importer.graph) } else { Err(importer.diagnostics) }
+    if importer.diagnostics.is_empty() {
+        Ok((importer.graph, importer.values.into_iter().collect()))
+    } else {
+        Err(importer.diagnostics)
+    }
 }
 
 impl<'a> Importer<'a> {

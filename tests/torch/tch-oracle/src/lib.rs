@@ -122,7 +122,7 @@ pub fn check_graph(
     let artifact = compile(&graph, &NoStore, &options, &|_| {})?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("oracle.zfa");
-    std::fs::write(&path, artifact)?;
+    artifact.write_atomically(&path)?;
     let model = Model::open(&path, &OpenOptions::default())?;
     let mut session =
         Session::cpu(&model, SessionOptions { threads: Some(2), ..SessionOptions::default() })?;
