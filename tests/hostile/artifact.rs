@@ -25,7 +25,9 @@ pub(crate) fn sound() -> &'static [u8] {
             external_weights: false,
             cache: Cache::none(),
         };
-        compile(&imported.expect("the fixture").graph, &none, &options, &|_| {}).expect("compile")
+        compile(&imported.expect("the fixture").graph, &none, &options, &|_| {})
+            .expect("compile")
+            .to_bytes()
     })
 }
 

@@ -118,6 +118,7 @@ pub fn check_graph(
         targets: vec![Target::Cpu { isa }],
         model_hash: String::new(),
         external_weights: false,
+        cache: zeroforge_compiler::cache::Cache::none(),
     };
     let artifact = compile(&graph, &NoStore, &options, &|_| {})?;
     let folder = tempfile::tempdir()?;
