@@ -1,0 +1,19 @@
+//! PTX as a language: the instruction table ([`table`]), modules as data ([`module`], [`instruction`]),
+//! and the ways in and out of text (`parse`, `print`, `verify`).
+//!
+//! The table is the only place that says which instructions exist. The parser, the printer, the
+//! verifier, the emulator's dispatch and the coverage page all read it.
+//!
+//! Section numbers are those of NVIDIA's PTX ISA 9.1.
+
+#![forbid(unsafe_code)]
+
+pub mod instruction;
+pub mod module;
+pub mod table;
+pub mod types;
+
+pub use instruction::{Address, Base, Guard, Immediate, Instruction, Operand};
+pub use module::{Body, Function, LabelId, Location, Module, RegisterId, Symbol, Variable};
+pub use table::{Form, Modifier, Opcode};
+pub use types::{SpecialRegister, StateSpace, Type};

@@ -1,0 +1,141 @@
+//! Types, state spaces and special registers (PTX ISA 5.1, 5.2, 10).
+
+/// A fundamental or packed type, as written after a dot (PTX ISA 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are PTX's own")]
+pub enum Type {
+    Pred,
+    B8,
+    B16,
+    B32,
+    B64,
+    B128,
+    U8,
+    U16,
+    U32,
+    U64,
+    S8,
+    S16,
+    S32,
+    S64,
+    F16,
+    F16x2,
+    Bf16,
+    Bf16x2,
+    Tf32,
+    F32,
+    F64,
+    /// One 8-bit float with 4 exponent bits; only inside packed operands.
+    E4m3,
+    /// One 8-bit float with 5 exponent bits; only inside packed operands.
+    E5m2,
+    E4m3x2,
+    E5m2x2,
+    U16x2,
+    S16x2,
+}
+
+impl Type {
+    /// Bits of one value; a predicate has one.
+    pub fn bits(self) -> u32 {
+        match self {
+            Type::Pred => 1,
+            Type::B8 | Type::U8 | Type::S8 | Type::E4m3 | Type::E5m2 => 8,
+            Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 16,
+            Type::E4m3x2 | Type::E5m2x2 => 16,
+            Type::B32 | Type::U32 | Type::S32 | Type::F32 | Type::Tf32 => 32,
+            Type::F16x2 | Type::Bf16x2 | Type::U16x2 | Type::S16x2 => 32,
+            Type::B64 | Type::U64 | Type::S64 | Type::F64 => 64,
+            Type::B128 => 128,
+        }
+    }
+
+    /// Bytes that a value takes in memory; a predicate has no form in memory and gives 0.
+    pub fn bytes(self) -> u32 {
+        self.bits() / 8
+    }
+
+    /// Whether values are signed integers.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64 | Type::S16x2)
+    }
+
+    /// Whether values are floating-point numbers, packed ones included.
+    pub fn is_float(self) -> bool {
+        matches!(
+            self,
+            Type::F16
+                | Type::F16x2
+                | Type::Bf16
+                | Type::Bf16x2
+                | Type::Tf32
+                | Type::F32
+                | Type::F64
+                | Type::E4m3
+                | Type::E5m2
+                | Type::E4m3x2
+                | Type::E5m2x2
+        )
+    }
+}
+
+/// Where a variable or an access lives (PTX ISA 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StateSpace {
+    /// Constant banks, read only.
+    Const,
+    /// Device memory.
+    Global,
+    /// Memory of one thread.
+    Local,
+    /// Parameters of a kernel or a function.
+    Param,
+    /// Memory of the thread block (`.shared`, `.shared::cta`).
+    Shared,
+    /// Memory of the blocks of the cluster (`.shared::cluster`).
+    SharedCluster,
+    /// No space is named: the address says which.
+    Generic,
+}
+
+/// A predefined read-only register (PTX ISA 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are PTX's own")]
+pub enum SpecialRegister {
+    /// `%tid.{x,y,z}`: axis 0 to 2, as in all below that hold one.
+    Tid(u8),
+    Ntid(u8),
+    Ctaid(u8),
+    Nctaid(u8),
+    Clusterid(u8),
+    Nclusterid(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterCtarank,
+    ClusterNctarank,
+    IsExplicitCluster,
+    Laneid,
+    Warpid,
+    Nwarpid,
+    Smid,
+    Nsmid,
+    Gridid,
+    LanemaskEq,
+    LanemaskLe,
+    LanemaskLt,
+    LanemaskGe,
+    LanemaskGt,
+    Clock,
+    ClockHi,
+    Clock64,
+    Globaltimer,
+    GlobaltimerLo,
+    GlobaltimerHi,
+    DynamicSmemSize,
+    TotalSmemSize,
+    AggrSmemSize,
+    ReservedSmemOffsetBegin,
+    ReservedSmemOffsetEnd,
+    ReservedSmemOffsetCap,
+    CurrentGraphExec,
+}
