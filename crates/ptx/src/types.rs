@@ -33,13 +33,18 @@ pub enum Type {
     E5m2x2,
     U16x2,
     S16x2,
+    /// One bit; only inside packed operands of matrix instructions, as are the two that follow.
+    B1,
+    U4,
+    S4,
 }
 
 impl Type {
     /// Bits of one value; a predicate has one.
     pub fn bits(self) -> u32 {
         match self {
-            Type::Pred => 1,
+            Type::Pred | Type::B1 => 1,
+            Type::U4 | Type::S4 => 4,
             Type::B8 | Type::U8 | Type::S8 | Type::E4m3 | Type::E5m2 => 8,
             Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 16,
             Type::E4m3x2 | Type::E5m2x2 => 16,
@@ -57,7 +62,7 @@ impl Type {
 
     /// Whether values are signed integers.
     pub fn is_signed(self) -> bool {
-        matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64 | Type::S16x2)
+        matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64 | Type::S16x2 | Type::S4)
     }
 
     /// Whether values are floating-point numbers, packed ones included.
@@ -76,6 +81,79 @@ impl Type {
                 | Type::E4m3x2
                 | Type::E5m2x2
         )
+    }
+
+    /// The type of a text without its dot.
+    pub fn from_text(text: &str) -> Option<Type> {
+        Some(match text {
+            "pred" => Type::Pred,
+            "b1" => Type::B1,
+            "u4" => Type::U4,
+            "s4" => Type::S4,
+            "b8" => Type::B8,
+            "b16" => Type::B16,
+            "b32" => Type::B32,
+            "b64" => Type::B64,
+            "b128" => Type::B128,
+            "u8" => Type::U8,
+            "u16" => Type::U16,
+            "u32" => Type::U32,
+            "u64" => Type::U64,
+            "s8" => Type::S8,
+            "s16" => Type::S16,
+            "s32" => Type::S32,
+            "s64" => Type::S64,
+            "f16" => Type::F16,
+            "f16x2" => Type::F16x2,
+            "bf16" => Type::Bf16,
+            "bf16x2" => Type::Bf16x2,
+            "tf32" => Type::Tf32,
+            "f32" => Type::F32,
+            "f64" => Type::F64,
+            "e4m3" => Type::E4m3,
+            "e5m2" => Type::E5m2,
+            "e4m3x2" => Type::E4m3x2,
+            "e5m2x2" => Type::E5m2x2,
+            "u16x2" => Type::U16x2,
+            "s16x2" => Type::S16x2,
+            _ => return None,
+        })
+    }
+
+    /// Its text without the dot.
+    pub fn text(self) -> &'static str {
+        match self {
+            Type::Pred => "pred",
+            Type::B1 => "b1",
+            Type::U4 => "u4",
+            Type::S4 => "s4",
+            Type::B8 => "b8",
+            Type::B16 => "b16",
+            Type::B32 => "b32",
+            Type::B64 => "b64",
+            Type::B128 => "b128",
+            Type::U8 => "u8",
+            Type::U16 => "u16",
+            Type::U32 => "u32",
+            Type::U64 => "u64",
+            Type::S8 => "s8",
+            Type::S16 => "s16",
+            Type::S32 => "s32",
+            Type::S64 => "s64",
+            Type::F16 => "f16",
+            Type::F16x2 => "f16x2",
+            Type::Bf16 => "bf16",
+            Type::Bf16x2 => "bf16x2",
+            Type::Tf32 => "tf32",
+            Type::F32 => "f32",
+            Type::F64 => "f64",
+            Type::E4m3 => "e4m3",
+            Type::E5m2 => "e5m2",
+            Type::E4m3x2 => "e4m3x2",
+            Type::E5m2x2 => "e5m2x2",
+            Type::U16x2 => "u16x2",
+            Type::S16x2 => "s16x2",
+        }
     }
 }
 
