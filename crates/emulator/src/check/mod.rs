@@ -1,0 +1,87 @@
+//! The checkers: what a kernel does is watched, and what the ISA forbids or leaves undefined is reported.
+//!
+//! [`clock`] says what happened before what; [`race`] uses it on shared memory, [`global`] on global memory;
+//! [`register`] watches registers; [`bank`] counts what is slow. Rules of single instructions are checked
+//! where the instruction is executed (`ops`).
+
+pub(crate) mod bank;
+pub(crate) mod clock;
+pub(crate) mod global;
+pub(crate) mod race;
+pub(crate) mod register;
+
+use crate::machine::context::{ClusterState, Cx, Env};
+use crate::machine::warp::{Lanes64, Warp};
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    /// Read and write in one, ordered with other atomics on the same bytes.
+    Atomic,
+}
+
+/// Which proxy an access goes through (PTX ISA 8.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    Generic,
+    Async,
+}
+
+/// An access of the lanes of a warp's mask, each `bytes` long at its address, inside its memory and aligned.
+pub(crate) struct WarpAccess<'a> {
+    pub(crate) kind: Kind,
+    /// Global addresses, or shared addresses with the rank plus one above the offset.
+    pub(crate) addresses: &'a Lanes64,
+    pub(crate) lanes: u32,
+    pub(crate) bytes: u32,
+    /// A strong operation (relaxed, acquire, release, volatile): it may race with other strong ones.
+    pub(crate) strong: bool,
+}
+
+/// An access of shared memory by a warp through the generic proxy.
+pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
+    if cx.env.options.checks.uninitialised && access.kind != Kind::Write {
+        race::uninitialised_shared(cx, warp, access);
+    }
+    if cx.env.options.checks.races {
+        race::shared_access(cx, warp, access);
+    }
+    if cx.env.options.checks.performance {
+        bank::shared_access(cx, warp, access);
+    }
+    if access.kind != Kind::Read {
+        for lane in lanes(access.lanes) {
+            let address = access.addresses[lane] as u32;
+            let (rank, offset) = crate::memory::window::split_shared(address, cx.rank);
+            cx.cluster.ctas[rank as usize].mark_written(offset, access.bytes);
+        }
+    }
+}
+
+/// An access of global memory by a warp. Initialisation is checked and noted by the caller, who knows the
+/// allocation.
+pub(crate) fn global_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
+    if cx.env.options.checks.races {
+        global::access(cx, warp, access);
+    }
+    if cx.env.options.checks.performance {
+        bank::global_access(cx, warp, access);
+    }
+}
+
+/// The cluster is over: what is left undone is reported.
+pub(crate) fn at_exit(_state: &mut ClusterState, _env: &Env<'_>) {}
+
+/// The lanes of a mask.
+pub(crate) fn lanes(mask: u32) -> impl Iterator<Item = usize> {
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let lane = left.trailing_zeros();
+        (lane < 32).then(|| {
+            left &= left - 1;
+            lane as usize
+        })
+    })
+}

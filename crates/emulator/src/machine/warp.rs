@@ -1,0 +1,340 @@
+//! A warp: registers, lanes, and the fragments into which branches take it apart.
+//!
+//! Lanes that are at the same instruction run together. A divergent branch splits the running lanes in two
+//! fragments; the one with the lowest `pc` goes first, so that the others are met where the paths join
+//! again, as compilers lay code out. A fragment that waits lets the others run.
+
+use crate::check::clock::Clock;
+use crate::ops::bulk::BulkState;
+use crate::ops::cp_async::CpAsyncState;
+use crate::ops::wgmma::WgmmaState;
+use crate::program::Kernel;
+
+/// Lanes of a warp.
+pub(crate) const LANES: usize = 32;
+/// All lanes.
+pub(crate) const ALL: u32 = u32::MAX;
+
+pub(crate) type Lanes32 = [u32; LANES];
+pub(crate) type Lanes64 = [u64; LANES];
+
+/// What a fragment waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Other lanes of the warp, to come to the same instruction.
+    Lanes,
+    /// A named barrier to leave this generation.
+    Named { barrier: u32, generation: u64 },
+    /// The mbarrier at a shared offset of the own block to leave the phase of this parity.
+    Mbarrier { offset: u32, parity: u32 },
+    /// The cluster barrier to leave this generation.
+    Cluster { generation: u64 },
+    /// Registers for a warpgroup.
+    Registers { count: u32 },
+}
+
+/// Lanes that are at one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    pub(crate) pc: u32,
+    pub(crate) mask: u32,
+    pub(crate) wait: Option<Wait>,
+}
+
+/// A warp.
+#[derive(Debug)]
+pub(crate) struct Warp {
+    /// 32-bit registers and constants; 8- and 16-bit values are zero-extended.
+    pub(crate) r32: Vec<Lanes32>,
+    /// 64-bit registers and constants.
+    pub(crate) r64: Vec<Lanes64>,
+    /// Predicates and constants, a bit per lane.
+    pub(crate) p: Vec<u32>,
+    /// Tracked registers: lanes that wrote them.
+    pub(crate) tracked: Vec<u32>,
+
+    /// The running fragment.
+    pub(crate) pc: u32,
+    pub(crate) active: u32,
+    pub(crate) wait: Option<Wait>,
+    /// Lanes that execute the current instruction: active ones whose guard holds.
+    pub(crate) mask: u32,
+    /// The other fragments.
+    pub(crate) fragments: Vec<Fragment>,
+    /// The lowest `pc` at which another fragment may be met or must go first.
+    meet_at: u32,
+    /// Lanes that have not exited.
+    pub(crate) live: u32,
+    /// Lanes that exist.
+    pub(crate) lanes: u32,
+
+    /// Rank of the block in its cluster.
+    pub(crate) rank: u32,
+    /// Index in the block.
+    pub(crate) index: u32,
+    /// Index in the cluster; names the warp to the race detector.
+    pub(crate) actor: u32,
+    /// `%tid` of each lane.
+    pub(crate) tid: [Lanes32; 3],
+    /// Local memory, one lane after the other.
+    pub(crate) local: Vec<u8>,
+    /// What the warp has seen of others; see [`Clock`].
+    pub(crate) clock: Clock,
+    /// Times the lanes were ordered among themselves (`bar.warp.sync`, barriers): lanes of one warp race
+    /// unless this moved in between.
+    pub(crate) lane_epoch: u32,
+
+    /// A `barrier.red` whose result is not taken yet.
+    pub(crate) reducing: Option<u64>,
+    pub(crate) cp_async: CpAsyncState,
+    pub(crate) bulk: BulkState,
+    pub(crate) wgmma: WgmmaState,
+
+    /// Instructions executed, by the warp and by its lanes.
+    pub(crate) executed: u64,
+    pub(crate) lanes_executed: u64,
+}
+
+impl Warp {
+    /// A warp at the start of a kernel. `tid` has the first lane's linear thread index.
+    pub(crate) fn new(kernel: &Kernel, block: [u32; 3], rank: u32, index: u32, actor: u32) -> Warp {
+        let threads = block.iter().product::<u32>();
+        let first = index * LANES as u32;
+        let count = (threads - first).min(LANES as u32);
+        let lanes = if count == 32 { ALL } else { (1 << count) - 1 };
+        let mut tid = [[0; LANES]; 3];
+        for lane in 0..LANES {
+            let t = first + lane as u32;
+            tid[0][lane] = t % block[0];
+            tid[1][lane] = t / block[0] % block[1];
+            tid[2][lane] = t / (block[0] * block[1]);
+        }
+        let mut r32 = vec![[0; LANES]; kernel.files.r32];
+        r32.extend(kernel.files.constants32.iter().map(|&c| [c; LANES]));
+        let mut r64 = vec![[0; LANES]; kernel.files.r64];
+        r64.extend(kernel.files.constants64.iter().map(|&c| [c; LANES]));
+        let mut p = vec![0; kernel.files.predicates];
+        p.extend([0, ALL]);
+        Warp {
+            r32,
+            r64,
+            p,
+            tracked: vec![0; kernel.files.tracked.len()],
+            pc: 0,
+            active: lanes,
+            wait: None,
+            mask: lanes,
+            fragments: Vec::new(),
+            meet_at: u32::MAX,
+            live: lanes,
+            lanes,
+            rank,
+            index,
+            actor,
+            tid,
+            local: vec![0; kernel.local_bytes as usize * LANES],
+            clock: Clock::of(actor),
+            lane_epoch: 0,
+            reducing: None,
+            cp_async: CpAsyncState::default(),
+            bulk: BulkState::default(),
+            wgmma: WgmmaState::default(),
+            executed: 0,
+            lanes_executed: 0,
+        }
+    }
+
+    /// Whether every lane has exited.
+    pub(crate) fn is_done(&self) -> bool {
+        self.live == 0
+    }
+
+    /// `d = f(a)` on 32-bit registers for the lanes of the mask.
+    #[inline(always)]
+    pub(crate) fn map1_32(&mut self, d: u32, a: u32, f: impl Fn(u32) -> u32) {
+        let a = self.r32[a as usize];
+        let mask = self.mask;
+        let d = &mut self.r32[d as usize];
+        if mask == ALL {
+            for l in 0..LANES {
+                d[l] = f(a[l]);
+            }
+        } else {
+            for l in 0..LANES {
+                d[l] = if mask >> l & 1 != 0 { f(a[l]) } else { d[l] };
+            }
+        }
+    }
+
+    /// `d = f(a, b)` on 32-bit registers for the lanes of the mask.
+    #[inline(always)]
+    pub(crate) fn map2_32(&mut self, d: u32, a: u32, b: u32, f: impl Fn(u32, u32) -> u32) {
+        let (a, b) = (self.r32[a as usize], self.r32[b as usize]);
+        let mask = self.mask;
+        let d = &mut self.r32[d as usize];
+        if mask == ALL {
+            for l in 0..LANES {
+                d[l] = f(a[l], b[l]);
+            }
+        } else {
+            for l in 0..LANES {
+                d[l] = if mask >> l & 1 != 0 { f(a[l], b[l]) } else { d[l] };
+            }
+        }
+    }
+
+    /// `d = f(a, b, c)` on 32-bit registers for the lanes of the mask.
+    #[inline(always)]
+    pub(crate) fn map3_32(
+        &mut self,
+        d: u32,
+        [a, b, c]: [u32; 3],
+        f: impl Fn(u32, u32, u32) -> u32,
+    ) {
+        let (a, b, c) = (self.r32[a as usize], self.r32[b as usize], self.r32[c as usize]);
+        let mask = self.mask;
+        let d = &mut self.r32[d as usize];
+        if mask == ALL {
+            for l in 0..LANES {
+                d[l] = f(a[l], b[l], c[l]);
+            }
+        } else {
+            for l in 0..LANES {
+                d[l] = if mask >> l & 1 != 0 { f(a[l], b[l], c[l]) } else { d[l] };
+            }
+        }
+    }
+
+    /// Sets a predicate for the lanes of the mask.
+    #[inline(always)]
+    pub(crate) fn set_predicate(&mut self, d: u32, bits: u32) {
+        let p = &mut self.p[d as usize];
+        *p = (*p & !self.mask) | (bits & self.mask);
+    }
+
+    /// Takes the running fragment apart: the lanes of `taken` go to `target`, the others go on. Sets `pc`.
+    pub(crate) fn branch(&mut self, taken: u32, target: u32) {
+        let next = self.pc + 1;
+        let stay = self.active & !taken;
+        if stay == 0 {
+            self.pc = target;
+        } else if taken == 0 {
+            self.pc = next;
+        } else {
+            let (first, other) = match target < next {
+                true => ((target, taken), (next, stay)),
+                false => ((next, stay), (target, taken)),
+            };
+            (self.pc, self.active) = first;
+            self.fragments.push(Fragment { pc: other.0, mask: other.1, wait: None });
+            self.meet_at = self.meet_at.min(other.0);
+        }
+        if !self.fragments.is_empty() {
+            self.reconverge();
+        }
+    }
+
+    /// Sends lanes that were to go elsewhere to an instruction again, as a fragment of their own.
+    pub(crate) fn send_back(&mut self, lanes: u32, pc: u32) {
+        self.active &= !lanes;
+        for f in &mut self.fragments {
+            f.mask &= !lanes;
+        }
+        self.fragments.retain(|f| f.mask != 0);
+        self.fragments.push(Fragment { pc, mask: lanes, wait: None });
+        self.reconverge();
+    }
+
+    /// Whether the fragments must be looked at before the instruction at `pc`.
+    #[inline(always)]
+    pub(crate) fn must_reconverge(&self) -> bool {
+        self.pc >= self.meet_at
+    }
+
+    /// Joins fragments at the same instruction and lets the one that is furthest behind go first.
+    pub(crate) fn reconverge(&mut self) {
+        let lowest = self.fragments.iter().filter(|f| f.wait.is_none()).map(|f| f.pc).min();
+        if let Some(lowest) = lowest.filter(|&l| l < self.pc) {
+            let at = self.fragments.iter().position(|f| f.wait.is_none() && f.pc == lowest);
+            if let Some(at) = at {
+                let other = std::mem::replace(
+                    &mut self.fragments[at],
+                    Fragment { pc: self.pc, mask: self.active, wait: self.wait },
+                );
+                (self.pc, self.active, self.wait) = (other.pc, other.mask, other.wait);
+            }
+        }
+        let (pc, mut active) = (self.pc, self.active);
+        self.fragments.retain(|f| {
+            let joins = f.pc == pc && matches!(f.wait, None | Some(Wait::Lanes));
+            if joins {
+                active |= f.mask;
+            }
+            !joins
+        });
+        self.active = active;
+        self.meet_at = self
+            .fragments
+            .iter()
+            .filter(|f| matches!(f.wait, None | Some(Wait::Lanes)) && f.pc > pc)
+            .map(|f| f.pc)
+            .min()
+            .unwrap_or(u32::MAX);
+    }
+
+    /// Puts the running fragment aside and takes up one that can run: the lowest `pc`, or with `rotate`
+    /// the one after the running one, so that a spinning fragment cannot keep the others from running.
+    /// False if none can.
+    pub(crate) fn switch(&mut self, rotate: bool) -> bool {
+        if self.active != 0 {
+            self.fragments.push(Fragment { pc: self.pc, mask: self.active, wait: self.wait });
+            self.active = 0;
+            self.wait = None;
+        }
+        let can_run = |f: &Fragment| f.wait.is_none();
+        let at = match rotate {
+            true => self.fragments.iter().position(can_run),
+            false => (0..self.fragments.len())
+                .filter(|&i| can_run(&self.fragments[i]))
+                .min_by_key(|&i| self.fragments[i].pc),
+        };
+        let Some(at) = at else { return false };
+        let f = self.fragments.remove(at);
+        (self.pc, self.active, self.wait) = (f.pc, f.mask, None);
+        if !rotate {
+            self.reconverge();
+        } else {
+            let pc = self.pc;
+            let above = self
+                .fragments
+                .iter()
+                .filter(|f| matches!(f.wait, None | Some(Wait::Lanes)) && f.pc > pc);
+            self.meet_at = above.map(|f| f.pc).min().unwrap_or(u32::MAX);
+        }
+        true
+    }
+
+    /// Ends lanes of the running fragment. Sets `pc` past the instruction for those that go on.
+    pub(crate) fn exit(&mut self, lanes: u32) {
+        self.live &= !lanes;
+        self.active &= !lanes;
+        self.pc += 1;
+    }
+
+    /// Lanes that an instruction on whole warps must have: those that live.
+    pub(crate) fn is_converged(&self) -> bool {
+        self.active == self.live
+    }
+
+    /// Parks the running fragment until other lanes come to this instruction.
+    pub(crate) fn wait_for_lanes(&mut self) {
+        self.wait = Some(Wait::Lanes);
+    }
+
+    /// All fragments, the running one first; for reports.
+    pub(crate) fn all_fragments(&self) -> Vec<Fragment> {
+        let running = Fragment { pc: self.pc, mask: self.active, wait: self.wait };
+        let all = std::iter::once(running).chain(self.fragments.iter().copied());
+        all.filter(|f| f.mask != 0).collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! Non-bulk asynchronous copies (PTX ISA 9.7.9.25.3).
+
+use zeroforge_ptx::Instruction;
+
+use crate::program::decode::{Decoder, Reason};
+use crate::program::inst::Inst;
+
+/// Operands.
+#[derive(Debug)]
+pub(crate) struct CpAsyncOp {}
+
+/// Groups of a warp's threads.
+#[derive(Debug, Default)]
+pub(crate) struct CpAsyncState {}
+
+pub(crate) fn decode(_d: &mut Decoder<'_>, _i: &Instruction) -> Result<Inst, Reason> {
+    Err("not implemented".to_owned())
+}

@@ -1,0 +1,10 @@
+//! Arithmetic of f32 and f64 (PTX ISA 9.7.3).
+
+use zeroforge_ptx::Instruction;
+
+use crate::program::decode::{Decoder, Reason};
+use crate::program::inst::Inst;
+
+pub(crate) fn decode(_d: &mut Decoder<'_>, _i: &Instruction) -> Result<Inst, Reason> {
+    Err("not implemented".to_owned())
+}
