@@ -14,6 +14,7 @@ mod parse;
 mod print;
 pub mod table;
 pub mod types;
+mod verify;
 
 pub use instruction::{Address, Base, Guard, Immediate, Instruction, Operand};
 pub use module::{Body, Function, LabelId, Location, Module, RegisterId, Symbol, Variable};
@@ -21,3 +22,4 @@ pub use parse::{ParseError, parse};
 pub use print::{display_instruction, print};
 pub use table::{Form, Modifier, Opcode};
 pub use types::{SpecialRegister, StateSpace, Type};
+pub use verify::{Problem, VerifyError, verify};

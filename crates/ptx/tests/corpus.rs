@@ -65,3 +65,16 @@ fn printing_is_a_fixpoint() {
         assert!(third == again, "{}", path.display());
     }
 }
+
+#[test]
+fn it_verifies() {
+    let mut failures = Vec::new();
+    for path in corpus() {
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        let module = zeroforge_ptx::parse(&text).expect("PTX");
+        if let Err(error) = zeroforge_ptx::verify(&module) {
+            failures.push(format!("{}: {}", path.display(), error.problems[0]));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

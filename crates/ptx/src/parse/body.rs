@@ -6,7 +6,7 @@ use super::scope::{FunctionState, RawLocation, Targets};
 use super::{MAX_NESTING, ParseError, Parser};
 use crate::instruction::{Guard, Instruction, Operand};
 use crate::module::{Linkage, Symbol};
-use crate::table::{self, Form, Kind, Opcode};
+use crate::table::{self, Count, Form, Kind, Opcode, OperandSpec};
 
 impl<'a> Parser<'a> {
     pub(super) fn body(&mut self, state: &mut FunctionState<'a>) -> Result<(), ParseError> {
@@ -257,7 +257,7 @@ impl<'a> Parser<'a> {
                 let message = || format!("no `.branchtargets` is called `{name}`");
                 state.targets(name).ok_or_else(|| self.cursor.error_at(place, message()))?
             } else {
-                self.operand(state)?
+                braces(spec, self.operand(state)?)
             });
             if operands.len() > specs.len() {
                 let message = format!("too many operands; they are `{}`", form.operands);
@@ -320,5 +320,23 @@ impl<'a> Parser<'a> {
         }
         self.cursor.expect(b')')?;
         Ok(list)
+    }
+}
+
+/// Braces around one element say nothing: `{%r1}` is `%r1` where no vector is meant, and the other way
+/// round.
+fn braces(spec: Option<&OperandSpec>, operand: Operand) -> Operand {
+    let counted = |kind: &Kind| match kind {
+        Kind::Vector { count, .. } => !matches!(count, Count::V),
+        Kind::Pack(_) => true,
+        _ => false,
+    };
+    let Some(spec) = spec else { return operand };
+    match operand {
+        Operand::Vector(mut elements) if elements.len() == 1 && !spec.kinds.iter().any(counted) => {
+            elements.pop().unwrap_or(Operand::Sink)
+        }
+        Operand::Register(_) if spec.kinds.iter().all(counted) => Operand::Vector(vec![operand]),
+        other => other,
     }
 }
