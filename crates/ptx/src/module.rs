@@ -165,6 +165,18 @@ pub struct Body {
     pub pragmas: Vec<(u32, String)>,
 }
 
+impl Body {
+    /// A register's name and type.
+    pub fn register(&self, id: RegisterId) -> Option<&Register> {
+        self.registers.get(id.0 as usize)
+    }
+
+    /// A label's name and place.
+    pub fn label(&self, id: LabelId) -> Option<&Label> {
+        self.labels.get(id.0 as usize)
+    }
+}
+
 /// Performance-tuning and cluster directives of an entry (PTX ISA 11.4, 11.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {

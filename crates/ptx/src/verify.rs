@@ -415,7 +415,7 @@ impl Checker<'_> {
 
     fn pack(&self, elements: &[Operand], ty: Type, written: bool) -> Check {
         let count = elements.len() as u32;
-        if !matches!(count, 2 | 4 | 8) || ty.bits() % count != 0 {
+        if !matches!(count, 2 | 4 | 8) || !ty.bits().is_multiple_of(count) {
             return Err(format!("{count} elements do not fill `.{}`", ty.text()));
         }
         let bits = ty.bits() / count;
