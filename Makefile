@@ -43,7 +43,8 @@ lint: ## Lints, as errors
 docs: ## Documentation without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
-unit: ## Tests
+unit: ## Tests (installs NVIDIA's compiler in .demo/cache for those of device code)
+	$(CARGO) run --quiet --locked -p zeroforge -- toolchain install
 	$(CARGO) test --workspace --locked
 
 repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared byte by byte
