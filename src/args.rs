@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(
     name = "zeroforge",
-    version,
+    version = env!("ZEROFORGE_VERSION"),
     arg_required_else_help = true,
     after_help = "\
 Examples:
