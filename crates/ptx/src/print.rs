@@ -1,7 +1,7 @@
 //! A [`Module`] as PTX text. Parsing that text gives the module again; lines of the text and repeated
 //! names, which are made distinct, are all that differs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use crate::instruction::{Address, Base, Immediate, Instruction, Operand};
@@ -116,7 +116,7 @@ fn name_of(names: &[String], index: usize) -> &str {
 #[derive(Default)]
 struct Unique {
     taken: HashSet<String>,
-    next: std::collections::HashMap<String, u32>,
+    next: HashMap<String, u32>,
 }
 
 impl Unique {
@@ -349,6 +349,12 @@ fn header(out: &mut String, function: &Function) {
     }
 }
 
+type Known = HashMap<(u32, u32, u32), Option<u32>>;
+
+fn key(location: Location) -> (u32, u32, u32) {
+    (location.file, location.line, location.column)
+}
+
 struct Printer<'a> {
     module: &'a Module,
     names: &'a ModuleNames,
@@ -369,6 +375,7 @@ impl Printer<'_> {
         let mut labels = body.labels.iter().zip(&names.labels).peekable();
         let mut pragmas = body.pragmas.iter().peekable();
         let mut location = None;
+        let mut known = Known::new();
         for (i, instruction) in body.instructions.iter().enumerate() {
             while let Some((_, name)) = labels.next_if(|(l, _)| l.position as usize <= i) {
                 line(out, format_args!("{name}:"));
@@ -377,7 +384,7 @@ impl Printer<'_> {
                 line(out, format_args!("\t.pragma \"{text}\";"));
             }
             if let Some(l) = instruction.location.filter(|l| Some(*l) != location) {
-                self.location(out, body, l);
+                self.location(out, body, l, &mut known);
                 location = Some(l);
             }
             if let Some(Operand::List(targets)) = instruction.operands.get(1) {
@@ -414,27 +421,30 @@ impl Printer<'_> {
         out.push_str(if prototype.noreturn { " .noreturn;\n" } else { ";\n" });
     }
 
-    fn location(&self, out: &mut String, body: &Body, location: Location) {
-        // The call sites from the outermost inwards, so that each directive finds its own.
-        let mut chain = vec![(location, None)];
-        while let Some(index) = chain[chain.len() - 1].0.inlined_at {
-            let Some(at) = body.inlined_at.get(index as usize) else { break };
-            let last = chain.len() - 1;
-            chain[last].1 = Some((at, &body.inlined_functions[index as usize]));
-            if chain.len() > body.inlined_at.len() {
+    /// `known` has, for each place that a `.loc` named last, where it was inlined, as a reader of the
+    /// text so far sees it.
+    fn location(&self, out: &mut String, body: &Body, location: Location, known: &mut Known) {
+        // Call sites that a reader would not find are named first, the outermost first.
+        let mut chain = vec![location];
+        while let Some(site) = chain.last().and_then(|l| l.inlined_at) {
+            let Some(at) = body.inlined_at.get(site as usize) else { break };
+            if known.get(&key(*at)) == Some(&at.inlined_at) || chain.len() > body.inlined_at.len() {
                 break;
             }
-            chain.push((*at, None));
+            chain.push(*at);
         }
-        for (location, inlined) in chain.into_iter().rev() {
+        for location in chain.into_iter().rev() {
             put(out, format_args!("\t.loc {}", self.place(location)));
-            if let Some((at, label)) = inlined {
-                if !label.is_empty() {
+            let site = location.inlined_at.map(|site| site as usize);
+            if let Some(at) = site.and_then(|site| body.inlined_at.get(site)) {
+                let label = site.and_then(|site| body.inlined_functions.get(site));
+                if let Some(label) = label.filter(|label| !label.is_empty()) {
                     put(out, format_args!(", function_name {label}"));
                 }
                 put(out, format_args!(", inlined_at {}", self.place(*at)));
             }
             out.push('\n');
+            known.insert(key(location), location.inlined_at);
         }
     }
 
