@@ -160,6 +160,7 @@ impl Checker<'_> {
             return Err("the guard is not a predicate; compare first, with `setp`".to_owned());
         }
         let specs = self.match_specs(instruction)?;
+        transposes(instruction)?;
         for (i, (spec, operand)) in specs.iter().zip(&instruction.operands).enumerate() {
             self.operand(instruction, spec, operand)
                 .map_err(|text| format!("operand {} (`{}`): {text}", i + 1, spec.name))?;
@@ -479,20 +480,23 @@ impl Checker<'_> {
             (Opcode::WgmmaMmaAsync | Opcode::WgmmaMmaAsyncSp, "scale_a" | "scale_b") if n == 0 => {
                 Err("a scale is 1 or -1".to_owned())
             }
-            (Opcode::WgmmaMmaAsync, "trans_b") => self.transpose(at),
             _ => Ok(()),
         }
     }
+}
 
-    fn transpose(&self, at: &Instruction) -> Check {
-        // With A in registers there is one constant, for B, and it stands where A's would.
-        match (at.operands.get(1), at.operands.len()) {
-            (Some(Operand::Vector(_)), 8..) => {
-                Err("A comes from registers and cannot be transposed: leave its constant out"
-                    .to_owned())
-            }
-            _ => Ok(()),
+/// wgmma on halves has a constant for each operand from shared memory that says how it lies.
+fn transposes(at: &Instruction) -> Check {
+    let specs = at.form.operand_specs();
+    let Some(first) = specs.iter().position(|s| s.name == "trans_a") else { return Ok(()) };
+    let registers = matches!(at.operands.get(1), Some(Operand::Vector(_)));
+    let given = at.operands.len().saturating_sub(first);
+    match (registers, given) {
+        (true, 1) | (false, 2) => Ok(()),
+        (true, _) => {
+            Err("A comes from registers: one constant, whether B is transposed".to_owned())
         }
+        (false, _) => Err("two constants are needed, whether A and B are transposed".to_owned()),
     }
 }
 

@@ -140,8 +140,11 @@ fn wgmma_operands_are_counted() {
         (32, "%rd1, %rd2, %r1, 1, 1, 0, 0", "where `.pred` is needed"),
         (32, "%rd1, %rd2, %p1, 0, 1, 0, 0", "a scale is 1 or -1"),
         (32, "%rd1, %rd2, %p1, 1, 1, 2, 0", "2 is not in 0 to 1"),
+        (32, "%rd1, %rd2, %p1, 1, 1", "two constants are needed"),
+        (32, "%rd1, %rd2, %p1, 1, 1, 0", "two constants are needed"),
+        (32, "{%r1, %r2, %r3, %r4}, %rd2, %p1, 1, 1", "one constant"),
         (32, "%rd1, %rd2, %p1, 1", "it has 5 operands and takes 6 to 8"),
-        (32, "{%r1, %r2, %r3, %r4}, %rd2, %p1, 1, 1, 0, 1", "cannot be transposed"),
+        (32, "{%r1, %r2, %r3, %r4}, %rd2, %p1, 1, 1, 0, 1", "A comes from registers: one constant"),
     ] {
         let found = problems("sm_90a", &wgmma(registers, rest));
         assert_eq!(found.len(), 1, "{rest}: {found:?}");
