@@ -243,25 +243,36 @@ fn variable(out: &mut String, names: &ModuleNames, v: &Variable, name: &str) {
     if v.init.is_empty() {
         return;
     }
-    let braces = !v.dims.is_empty() || v.vector > 1;
+    // Elements of each inner dimension, outermost first: `{{a, b}, {c, d}}`.
+    let mut dims = v.dims.clone();
+    if v.vector > 1 {
+        dims.push(u64::from(v.vector));
+    }
+    let inner: Vec<u64> = (1..dims.len())
+        .map(|i| dims[i..].iter().fold(1u64, |a, d| a.saturating_mul(*d)).max(1))
+        .collect();
+    let braces = !dims.is_empty();
     out.push_str(if braces { " = {" } else { " = " });
-    let mut first = true;
-    let mut comma = |out: &mut String| {
-        if !first {
+    let mut count = 0u64;
+    let mut next = |out: &mut String| {
+        let groups = inner.iter().filter(|size| count.is_multiple_of(**size)).count();
+        if count > 0 {
+            (0..groups).for_each(|_| out.push('}'));
             out.push_str(", ");
         }
-        first = false;
+        (0..groups).for_each(|_| out.push('{'));
+        count += 1;
     };
     for value in &v.init {
         match value {
             InitialValue::Bytes(bytes) => {
                 for element in bytes.chunks(v.ty.bytes().max(1) as usize) {
-                    comma(out);
+                    next(out);
                     initial(out, v.ty, element);
                 }
             }
             InitialValue::Address { symbol, offset, generic, .. } => {
-                comma(out);
+                next(out);
                 let name = match symbol {
                     Symbol::Global(i) => name_of(&names.variables, *i as usize),
                     Symbol::Function(i) => name_of(&names.functions, *i as usize),
@@ -276,6 +287,7 @@ fn variable(out: &mut String, names: &ModuleNames, v: &Variable, name: &str) {
         }
     }
     if braces {
+        inner.iter().for_each(|_| out.push('}'));
         out.push('}');
     }
 }
