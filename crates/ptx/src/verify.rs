@@ -335,13 +335,10 @@ impl Checker<'_> {
                 Operand::Symbol(Symbol::Function(i), 0)
                     if (*i as usize) < self.module.functions.len() =>
                 {
-                    self.arguments(at, *i as usize)
+                    self.callee(at, *i as usize)
                 }
                 Operand::Register(r) if matches!(self.register(*r)?.bits(), 32 | 64) => {
-                    if at.operands.len() < 4 {
-                        return Err("an indirect call needs a prototype or targets".to_owned());
-                    }
-                    Ok(())
+                    self.indirect(at)
                 }
                 _ => Err("a function, or a register with its address, is needed".to_owned()),
             },
@@ -375,23 +372,26 @@ impl Checker<'_> {
         }
     }
 
-    /// Counts of what a call gives and takes.
-    fn arguments(&self, at: &Instruction, callee: usize) -> Check {
-        let callee = &self.module.functions[callee];
-        let count = |i: usize| match at.operands.get(i) {
-            Some(Operand::List(list)) => list.len(),
-            _ => 0,
-        };
-        for (what, given, taken) in [
-            ("results", count(0), callee.returns.len()),
-            ("arguments", count(2), callee.params.len()),
-        ] {
-            if given != taken {
-                let name = &callee.name;
-                return Err(format!("{given} {what}, but `{name}` has {taken}"));
-            }
+    /// An indirect call: its prototype, or each function that it may reach.
+    fn indirect(&self, at: &Instruction) -> Check {
+        match at.operands.get(3) {
+            Some(Operand::Prototype(i)) => match self.body.prototypes.get(*i as usize) {
+                Some(p) => arguments(at, "the prototype", p.returns.len(), p.params.len()),
+                None => Err(format!("there is no prototype {i}")),
+            },
+            Some(Operand::List(targets)) => targets.iter().try_for_each(|target| match target {
+                Operand::Symbol(Symbol::Function(i), 0) => self.callee(at, *i as usize),
+                _ => Err("a target is a function".to_owned()),
+            }),
+            _ => Err("an indirect call needs a prototype or targets".to_owned()),
         }
-        Ok(())
+    }
+
+    fn callee(&self, at: &Instruction, index: usize) -> Check {
+        match self.module.functions.get(index) {
+            Some(f) => arguments(at, &format!("`{}`", f.name), f.returns.len(), f.params.len()),
+            None => Err(format!("there is no function {index}")),
+        }
     }
 
     fn value(&self, operand: &Operand, ty: Type, relaxed: bool, written: bool) -> Check {
@@ -483,6 +483,20 @@ impl Checker<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Counts of what a call gives and takes.
+fn arguments(at: &Instruction, callee: &str, returns: usize, params: usize) -> Check {
+    let count = |i: usize| match at.operands.get(i) {
+        Some(Operand::List(list)) => list.len(),
+        _ => 0,
+    };
+    for (what, given, taken) in [("results", count(0), returns), ("arguments", count(2), params)] {
+        if given != taken {
+            return Err(format!("{given} {what}, but {callee} has {taken}"));
+        }
+    }
+    Ok(())
 }
 
 /// wgmma on halves has a constant for each operand from shared memory that says how it lies.

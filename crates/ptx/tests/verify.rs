@@ -96,6 +96,11 @@ fn planted_mistakes_are_found() {
         ("call (out), callee;", "0 arguments, but `callee` has 1"),
         ("call callee, (arg);", "0 results, but `callee` has 1"),
         ("call (out), %rd1, (arg);", "an indirect call needs a prototype"),
+        ("t: .calltargets callee; call (out), %rd1, (arg, arg), t;", "2 arguments, but `callee`"),
+        (
+            "t: .callprototype (.param .b32 _) _ (.param .b64 _); call (out), %rd1, t;",
+            "0 arguments, but the prototype has 1",
+        ),
         ("shfl.sync.bfly.b32 %r1|%r2, %r3, 1, 31, -1;", "where `.pred` is needed"),
         ("vote.sync.ballot.b32 %r1, %r2, -1;", "where `.pred` is needed"),
         ("atom.global.add.f32 %f1, [%rd1], %f1, %rd2;", "it has 4 operands and takes 3"),
