@@ -83,7 +83,8 @@ impl Format {
         2 - (1 << (self.exponent - 1))
     }
 
-    const fn sign_bit(self) -> u64 {
+    /// The bit of the sign.
+    pub(crate) const fn sign_bit(self) -> u64 {
         1 << (self.exponent + self.fraction)
     }
 
@@ -348,9 +349,17 @@ pub(crate) fn narrow(x: f64, f: Format, mode: Round) -> u64 {
         let up = mode.up(negative, false, std::cmp::Ordering::Less, true);
         return sign | u64::from(up);
     }
+    let out = cut(magnitude, negative, f.smallest(), f.fraction, mode);
+    sign | if out >= f.infinity() { f.overflow(negative, mode) } else { out }
+}
+
+/// Rounds a normal f64, given by the bits of its magnitude, to this many fraction bits and numbers the
+/// result as if exponents had no end.
+#[inline]
+fn cut(magnitude: u64, negative: bool, smallest: i32, fraction: u32, mode: Round) -> u64 {
     let exponent = (magnitude >> 52) as i32 - 1023;
     let mantissa = magnitude & ((1 << 52) - 1) | 1 << 52;
-    let unit = exponent.max(f.smallest()) - f.fraction as i32;
+    let unit = exponent.max(smallest) - fraction as i32;
     let drop = unit - (exponent - 52);
     let (kept, half, inexact) = match drop {
         0 => (mantissa, std::cmp::Ordering::Less, false),
@@ -361,9 +370,47 @@ pub(crate) fn narrow(x: f64, f: Format, mode: Round) -> u64 {
         _ => (0, std::cmp::Ordering::Less, true),
     };
     let up = mode.up(negative, kept & 1 != 0, half, inexact);
-    let scale = (unit + f.fraction as i32 - f.smallest()) as u64;
-    let out = (scale << f.fraction) + kept + u64::from(up);
-    sign | if out >= f.infinity() { f.overflow(negative, mode) } else { out }
+    let scale = (unit + fraction as i32 - smallest) as u64;
+    (scale << fraction) + kept + u64::from(up)
+}
+
+/// Rounds to nearest e4m3, which has no infinities: beyond 448 is 448, NaN is 0x7f (PTX ISA 5.2.3, 9.7.9.21).
+#[inline]
+pub(crate) fn e4m3_of(x: f64) -> u32 {
+    let magnitude = x.to_bits() & (u64::MAX >> 1);
+    if x.is_nan() {
+        return 0x7f;
+    }
+    let sign = if x.is_sign_negative() { 0x80 } else { 0 };
+    if magnitude >> 52 == 0 {
+        return sign;
+    }
+    sign | cut(magnitude, false, -6, 3, Round::Nearest).min(0x7e) as u32
+}
+
+/// Rounds to nearest e5m2; beyond 57,344 is 57,344, NaN is 0x7f.
+#[inline]
+pub(crate) fn e5m2_of(x: f64) -> u32 {
+    if x.is_nan() {
+        return 0x7f;
+    }
+    narrow(x.clamp(-57_344.0, 57_344.0), E5M2, Round::Nearest) as u32
+}
+
+/// An e4m3 as f32.
+pub(crate) fn f32_of_e4m3(bits: u32) -> f32 {
+    let magnitude = bits & 0x7f;
+    let value = match (magnitude >> 3, magnitude & 7) {
+        (15, 7) => f32::NAN,
+        (0, m) => m as f32 / 512.0,
+        (e, m) => f32::from_bits((e + 120) << 23 | m << 20),
+    };
+    if bits & 0x80 != 0 { -value } else { value }
+}
+
+/// An e5m2 as f32: the upper half of an f16.
+pub(crate) fn f32_of_e5m2(bits: u32) -> f32 {
+    crate::ops::half::f32_of_f16((bits & 0xff) << 8)
 }
 
 /// An f64 sum rounded to odd: rounding it again, to a format of at most 51 bits, gives what rounding the
