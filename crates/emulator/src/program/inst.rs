@@ -94,6 +94,7 @@ pub(crate) enum Detail {
     Convert(Box<ops::convert::ConvertOp>),
     Barrier(Box<ops::barrier::BarrierOp>),
     Warp(Box<ops::warp::WarpOp>),
+    Compare(Box<ops::compare::CompareOp>),
     Special(zeroforge_ptx::SpecialRegister),
     /// Registers of vectors: `mov.b64 {a, b}, r`.
     Registers(Box<[Value]>),
