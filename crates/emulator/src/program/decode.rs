@@ -533,6 +533,7 @@ fn kind_of(operand: &Operand) -> &'static str {
         Operand::Symbol(_, _) => "a symbol",
         Operand::Label(_) => "a label",
         Operand::List(_) => "a list",
+        Operand::Prototype(_) => "a prototype",
     }
 }
 
