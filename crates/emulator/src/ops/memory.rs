@@ -502,5 +502,8 @@ fn store_global(
         allocation.mark_written(offset, bytes as usize);
     }
     let access = WarpAccess { kind: Kind::Write, addresses, lanes: good, bytes, strong: op.strong };
-    global_access(cx, warp, &access);
+    let twice = global_access(cx, warp, &access);
+    if twice != 0 {
+        stores_disagree(cx, warp, &access, twice, |lane| joined_value(op, warp, lane));
+    }
 }
