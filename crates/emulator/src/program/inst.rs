@@ -92,7 +92,7 @@ pub(crate) enum Detail {
     Mma(Box<ops::mma::MmaOp>),
     Matrix(Box<ops::matrix::MatrixOp>),
     Barrier(Box<ops::barrier::BarrierOp>),
-    Warp(Box<ops::warp::WarpOp>),
+    Compare(Box<ops::compare::CompareOp>),
     Special(zeroforge_ptx::SpecialRegister),
     /// Registers of vectors: `mov.b64 {a, b}, r`.
     Registers(Box<[Value]>),
