@@ -91,6 +91,7 @@ pub(crate) enum Detail {
     Wgmma(Box<ops::wgmma::WgmmaOp>),
     Mma(Box<ops::mma::MmaOp>),
     Matrix(Box<ops::matrix::MatrixOp>),
+    Convert(Box<ops::convert::ConvertOp>),
     Barrier(Box<ops::barrier::BarrierOp>),
     Compare(Box<ops::compare::CompareOp>),
     Special(zeroforge_ptx::SpecialRegister),
