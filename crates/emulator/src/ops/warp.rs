@@ -174,7 +174,7 @@ fn set_predicate(warp: &mut Warp, p: u32, group: u32, bits: u32) {
 }
 
 fn synchronise(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
-    together(inst, warp, cx, |warp, _, _| warp.lane_epoch += 1)
+    together(inst, warp, cx, |warp, _, _| warp.order_lanes())
 }
 
 /// The lanes that execute this (PTX ISA 9.7.13.11).
