@@ -289,6 +289,9 @@ fn run_warp(warp: &mut Warp, state: &mut ClusterState, env: &Env<'_>, quantum: u
         if let Some(tracked) = &inst.tracked {
             crate::check::register::check(tracked, warp, &mut cx);
         }
+        if let Some(touch) = &inst.wgmma {
+            crate::ops::wgmma::watch::touch(touch, warp, &mut cx);
+        }
         match (inst.exec)(inst, warp, &mut cx) {
             Step::Next => warp.pc += 1,
             Step::Moved => {
