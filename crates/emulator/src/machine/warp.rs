@@ -82,9 +82,13 @@ pub(crate) struct Warp {
     pub(crate) local: Vec<u8>,
     /// What the warp has seen of others; see [`Clock`].
     pub(crate) clock: Clock,
-    /// Times the lanes were ordered among themselves (`bar.warp.sync`, barriers): lanes of one warp race
-    /// unless this moved in between.
-    pub(crate) lane_epoch: u32,
+    /// The warp's count when its lanes were last ordered among themselves (`bar.warp.sync`, barriers):
+    /// accesses of different lanes race if both come after it.
+    pub(crate) lanes_ordered: u32,
+    /// What the warp had seen at its last fence, which its strong writes hand on, and what its strong reads
+    /// were handed, which its next fence takes over (PTX ISA 8.10, release and acquire patterns).
+    pub(crate) fenced: Option<Box<Clock>>,
+    pub(crate) handed: Option<Box<Clock>>,
 
     /// A `barrier.red` whose result is not taken yet.
     pub(crate) reducing: Option<u64>,
@@ -137,7 +141,9 @@ impl Warp {
             tid,
             local: vec![0; kernel.local_bytes as usize * LANES],
             clock: Clock::of(actor),
-            lane_epoch: 0,
+            lanes_ordered: 0,
+            fenced: None,
+            handed: None,
             reducing: None,
             cp_async: CpAsyncState::default(),
             bulk: BulkState::default(),
@@ -145,6 +151,12 @@ impl Warp {
             executed: 0,
             lanes_executed: 0,
         }
+    }
+
+    /// Orders the lanes among themselves.
+    pub(crate) fn order_lanes(&mut self) {
+        self.clock.tick();
+        self.lanes_ordered = self.clock.now();
     }
 
     /// Whether every lane has exited.
@@ -229,6 +241,11 @@ impl Warp {
                 (self.pc, self.active, self.wait) = (other.pc, other.mask, other.wait);
             }
         }
+        self.join();
+    }
+
+    /// Joins fragments at the running one's instruction and notes where the next may be met.
+    fn join(&mut self) {
         let (pc, mut active) = (self.pc, self.active);
         self.fragments.retain(|f| {
             let joins = f.pc == pc && matches!(f.wait, None | Some(Wait::Lanes));
@@ -266,15 +283,9 @@ impl Warp {
         let Some(at) = at else { return false };
         let f = self.fragments.remove(at);
         (self.pc, self.active, self.wait) = (f.pc, f.mask, None);
-        if !rotate {
-            self.reconverge();
-        } else {
-            let pc = self.pc;
-            let above = self
-                .fragments
-                .iter()
-                .filter(|f| matches!(f.wait, None | Some(Wait::Lanes)) && f.pc > pc);
-            self.meet_at = above.map(|f| f.pc).min().unwrap_or(u32::MAX);
+        match rotate {
+            true => self.join(),
+            false => self.reconverge(),
         }
         true
     }
@@ -284,6 +295,13 @@ impl Warp {
         self.live &= !lanes;
         self.active &= !lanes;
         self.pc += 1;
+        // Nobody waits for lanes that are gone: the others look again.
+        for f in &mut self.fragments {
+            if f.wait == Some(Wait::Lanes) {
+                f.wait = None;
+            }
+        }
+        self.meet_at = 0;
     }
 
     /// Lanes that an instruction on whole warps must have: those that live.
@@ -294,6 +312,13 @@ impl Warp {
     /// Parks the running fragment until other lanes come to this instruction.
     pub(crate) fn wait_for_lanes(&mut self) {
         self.wait = Some(Wait::Lanes);
+    }
+
+    /// Parks some of the running lanes at their instruction until others come to it; the rest go on.
+    pub(crate) fn park(&mut self, lanes: u32) {
+        self.active &= !lanes;
+        self.mask &= !lanes;
+        self.fragments.push(Fragment { pc: self.pc, mask: lanes, wait: Some(Wait::Lanes) });
     }
 
     /// All fragments, the running one first; for reports.

@@ -10,6 +10,7 @@ use crate::program::inst::{Inst, Step};
 pub(crate) fn decode(_d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reason> {
     match i.opcode() {
         Opcode::FenceProxy if i.has(Modifier::Async) => Ok(Inst::new(fence_proxy)),
+        Opcode::Membar | Opcode::Fence => Ok(Inst::new(fence)),
         _ => Ok(Inst::new(|_, _, _| Step::Next)),
     }
 }
@@ -19,8 +20,17 @@ fn fence_proxy(_: &Inst, warp: &mut Warp, _: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
+fn fence(_: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
+    crate::check::order::fence(warp, cx);
+    Step::Next
+}
+
 /// After a load with acquire semantics.
-pub(crate) fn acquire(_warp: &mut Warp, _cx: &mut Cx<'_>) {}
+pub(crate) fn acquire(warp: &mut Warp, cx: &mut Cx<'_>) {
+    crate::check::order::fence(warp, cx);
+}
 
 /// Before a store with release semantics.
-pub(crate) fn release(_warp: &mut Warp, _cx: &mut Cx<'_>) {}
+pub(crate) fn release(warp: &mut Warp, cx: &mut Cx<'_>) {
+    crate::check::order::fence(warp, cx);
+}

@@ -71,7 +71,7 @@ pub(crate) fn whole_warp(warp: &mut Warp, cx: &mut Cx<'_>, name: &str) -> Option
 }
 
 /// Offsets of the rows in the memory of their blocks, with the blocks' ranks; None for rows that cannot be accessed, which is reported.
-fn rows(op: &MatrixOp, warp: &Warp, cx: &mut Cx<'_>, kind: Kind) -> [Option<(u32, u32)>; 32] {
+fn rows(op: &MatrixOp, warp: &mut Warp, cx: &mut Cx<'_>, kind: Kind) -> [Option<(u32, u32)>; 32] {
     let r = resolve(warp, op.space, &op.address);
     let count = 8 * op.registers.len() as u32;
     // The first lanes give the addresses, eight for a matrix.

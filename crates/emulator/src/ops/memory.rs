@@ -2,6 +2,7 @@
 
 use zeroforge_ptx::{Instruction, Modifier, Opcode, StateSpace, Type};
 
+use crate::check::race::stores_disagree;
 use crate::check::{Kind, WarpAccess, global_access, lanes, shared_access};
 use crate::machine::context::Cx;
 use crate::machine::warp::{LANES, Warp};
@@ -220,7 +221,7 @@ fn total(op: &MemoryOp) -> u32 {
 }
 
 /// Offset of a lane's local memory, if the access is inside.
-fn local_range(cx: &Cx<'_>, lane: usize, address: u64, bytes: u32) -> Option<usize> {
+pub(crate) fn local_range(cx: &Cx<'_>, lane: usize, address: u64, bytes: u32) -> Option<usize> {
     let size = u64::from(cx.env.kernel.local_bytes);
     (address.checked_add(u64::from(bytes))? <= size)
         .then(|| lane * size as usize + address as usize)
@@ -239,7 +240,7 @@ fn read_le(bytes: &[u8]) -> u128 {
 }
 
 /// Puts a loaded element into its register.
-fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, signed: bool) {
+pub(crate) fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, signed: bool) {
     match value {
         Value::R32(r) => {
             let bits = bits as u32;
@@ -266,7 +267,8 @@ fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, 
     }
 }
 
-fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
+/// The bits of a register in a lane.
+pub(crate) fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
     match value {
         Value::R32(r) => u128::from(warp.r32[r as usize][lane]),
         Value::R64(r) => u128::from(warp.r64[r as usize][lane]),
@@ -276,6 +278,15 @@ fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
         }
         Value::Pred(_) | Value::Sink => 0,
     }
+}
+
+/// All elements that a lane stores, as one number.
+fn joined_value(op: &MemoryOp, warp: &Warp, lane: usize) -> u128 {
+    let bits = 8 * op.size;
+    let mask = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
+    op.values.iter().rev().fold(0, |all, &value| {
+        all.checked_shl(bits).unwrap_or(0) | get_value(warp, value, lane) & mask
+    })
 }
 
 fn execute_load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
@@ -409,7 +420,11 @@ fn execute_store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             bytes,
             strong: op.strong,
         };
-        shared_access(cx, warp, &access);
+        let twice = shared_access(cx, warp, &access);
+        if twice != 0 {
+            let joined = |lane| joined_value(op, warp, lane);
+            stores_disagree(cx, warp, &access, twice, joined);
+        }
         for lane in lanes(mask) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
             for (k, &value) in op.values.iter().enumerate() {
@@ -488,5 +503,8 @@ fn store_global(
         allocation.mark_written(offset, bytes as usize);
     }
     let access = WarpAccess { kind: Kind::Write, addresses, lanes: good, bytes, strong: op.strong };
-    global_access(cx, warp, &access);
+    let twice = global_access(cx, warp, &access);
+    if twice != 0 {
+        stores_disagree(cx, warp, &access, twice, |lane| joined_value(op, warp, lane));
+    }
 }

@@ -58,8 +58,12 @@ pub(crate) struct Inst {
 /// Registers whose initialisation is not certain at decode time.
 #[derive(Debug, Default)]
 pub(crate) struct Tracked {
+    /// The guard.
+    pub(crate) guard: Vec<u32>,
     pub(crate) reads: Vec<u32>,
     pub(crate) writes: Vec<u32>,
+    /// Of a copy: what is written is known where these are.
+    pub(crate) copied: Vec<u32>,
 }
 
 impl Inst {
@@ -96,7 +100,6 @@ pub(crate) enum Detail {
     Matrix(Box<ops::matrix::MatrixOp>),
     Convert(Box<ops::convert::ConvertOp>),
     Barrier(Box<ops::barrier::BarrierOp>),
-    Warp(Box<ops::warp::WarpOp>),
     Compare(Box<ops::compare::CompareOp>),
     Special(zeroforge_ptx::SpecialRegister),
     /// Registers of vectors: `mov.b64 {a, b}, r`.
