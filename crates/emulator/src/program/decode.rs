@@ -10,8 +10,8 @@ use zeroforge_ptx::{
 
 use crate::memory::window;
 use crate::ops;
-use crate::program::compact::{Places, places};
 use crate::ops::wgmma::watch;
+use crate::program::compact::{Places, places};
 use crate::program::flatten::{Flat, FlatKernel, flatten};
 use crate::program::flow::Flow;
 use crate::program::inst::{Addr, AddrBase, Inst, NO_GUARD, SymbolPlace, Value};
@@ -39,7 +39,7 @@ pub(crate) struct Decoder<'m> {
     globals: &'m [Option<u64>],
     params: Vec<u32>,
     /// Registers of the kernel's wgmmas.
-    watched: watch::Watched,
+    watched: watch::Numbers,
 }
 
 /// Shared memory of the variables that a kernel uses.
