@@ -40,6 +40,19 @@ pub(crate) struct BulkOp {
 pub(crate) struct BulkState {
     /// Groups that each lane has committed.
     committed: [u32; LANES],
+    /// Groups whose last store is not older, and groups whose sources each lane knows to be read.
+    started: [u32; LANES],
+    read: [u32; LANES],
+    last: Option<Who>,
+}
+
+impl BulkState {
+    /// Lanes that started stores and have not waited until their sources were read, and where the last one
+    /// was started.
+    pub(crate) fn unread(&self, mask: u32) -> Option<Who> {
+        let unread = lanes(mask).any(|l| self.started[l] > self.read[l]);
+        self.last.filter(|_| unread)
+    }
 }
 
 const NOWHERE: Addr = Addr { base: crate::program::inst::AddrBase::Fixed, offset: 0 };
@@ -259,10 +272,8 @@ pub(crate) fn record_shared(
     target: Target,
     (kind, proxy): (Kind, Proxy),
 ) {
-    if range.rank != cx.rank {
-        let under = Some((target.actor, target.count));
-        crate::ops::cluster::remote_access(cx, warp, 1 << s.lane, range.rank, under);
-    }
+    let under = Some((target.actor, target.count));
+    crate::ops::cluster::remote_access(cx, warp, 1 << s.lane, range.rank, under);
     if cx.env.options.checks.races {
         let access = RangeAccess {
             kind,
@@ -442,8 +453,10 @@ pub(crate) fn open_group(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32, u3
 }
 
 /// Starts a copy of the open bulk group.
-pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &Warp, transfer: Transfer) {
+pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &mut Warp, transfer: Transfer) {
     let group = warp.bulk.committed[s.lane];
+    warp.bulk.started[s.lane] = group + 1;
+    warp.bulk.last = Some(s.who);
     let signal = Signal::Group { actor: warp.actor, lane: s.lane as u32, group };
     start(cx, s, transfer, signal);
 }
@@ -536,6 +549,7 @@ fn wait_groups(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>, read: bool) -> Ste
         if done == 0 {
             continue;
         }
+        warp.bulk.read[lane] = warp.bulk.read[lane].max(done);
         let thread = (warp.actor, lane as u32);
         pending::complete_groups(cx.cluster, cx.env, thread, done, read);
         warp.clock.see(actor, if read { 2 * done - 1 } else { 2 * done });
