@@ -445,11 +445,9 @@ fn between_blocks(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-/// What the stores of a thread's open bulk group are recorded under: the actor, and the counts at which
-/// their sources are read and their targets are written.
-pub(crate) fn open_group(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32, u32) {
-    let group = warp.bulk.committed[lane];
-    (cx.cluster.race.bulk_actor(warp), 2 * group + 1, 2 * group + 2)
+/// What the writes of a thread's open bulk group are recorded under.
+pub(crate) fn write_stamp(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32) {
+    (cx.cluster.race.bulk_write_actor(warp), warp.bulk.committed[lane] + 1)
 }
 
 /// Starts a copy of the open bulk group.
@@ -464,7 +462,7 @@ pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &mut Warp, transfer
 /// Tells the race detector that a store of the open bulk group reads shared memory.
 pub(crate) fn record_source(cx: &mut Cx<'_>, s: Starter, warp: &Warp, from: SharedRange) {
     if cx.env.options.checks.races {
-        let (actor, count, _) = open_group(cx, warp, s.lane);
+        let (actor, count) = (cx.cluster.race.bulk_actor(warp), warp.bulk.committed[s.lane] + 1);
         let access = RangeAccess {
             kind: Kind::Read,
             proxy: Proxy::Async,
@@ -504,8 +502,8 @@ fn store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_global(cx, s, warp, kind, (to, u64::from(size)), (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_global(cx, s, warp, kind, (to, u64::from(size)), stamp);
         start_store(cx, s, warp, Transfer::Store { from, to, reduction: op.reduction });
     }
     Step::Next
@@ -543,7 +541,10 @@ fn wait_read(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
 /// the latest moment.
 fn wait_groups(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>, read: bool) -> Step {
     let left = u32::try_from(inst.imm).unwrap_or(u32::MAX);
-    let actor = cx.cluster.race.bulk_actor(warp);
+    let (reads, writes) = {
+        let race = &cx.cluster.race;
+        (race.bulk_actor(warp), race.bulk_write_actor(warp))
+    };
     for lane in lanes(warp.mask) {
         let done = warp.bulk.committed[lane].saturating_sub(left);
         if done == 0 {
@@ -552,7 +553,10 @@ fn wait_groups(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>, read: bool) -> Ste
         warp.bulk.read[lane] = warp.bulk.read[lane].max(done);
         let thread = (warp.actor, lane as u32);
         pending::complete_groups(cx.cluster, cx.env, thread, done, read);
-        warp.clock.see(actor, if read { 2 * done - 1 } else { 2 * done });
+        warp.clock.see(reads, done);
+        if !read {
+            warp.clock.see(writes, done);
+        }
     }
     Step::Next
 }
