@@ -9,8 +9,8 @@ use crate::machine::context::Cx;
 use crate::machine::warp::Warp;
 use crate::memory::window;
 use crate::ops::bulk::{
-    self, Starter, destinations, global_range, is_own, open_group, record_global, record_shared,
-    record_source, shared_range, start, start_store, target,
+    self, Starter, destinations, global_range, is_own, record_global, record_shared, record_source,
+    shared_range, start, start_store, target, write_stamp,
 };
 use crate::ops::bulk_copy::{Operation, Reduction};
 use crate::ops::mbarrier::locate;
@@ -314,8 +314,8 @@ fn store_tile(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_rows(cx, s, warp, &tile, kind, (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_rows(cx, s, warp, &tile, kind, stamp);
         let transfer = Transfer::TileStore { tile, from, reduction: reduction.flatten() };
         start_store(cx, s, warp, transfer);
     }
