@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use zeroforge_ptx::module::Location;
 use zeroforge_ptx::{
     Address, Base, Function, Immediate, Instruction, Modifier, Module, Opcode, Operand, RegisterId,
     StateSpace, Symbol, Type,
@@ -9,6 +10,7 @@ use zeroforge_ptx::{
 
 use crate::memory::window;
 use crate::ops;
+use crate::ops::wgmma::watch;
 use crate::program::compact::{Places, places};
 use crate::program::flatten::{Flat, FlatKernel, flatten};
 use crate::program::flow::Flow;
@@ -36,6 +38,8 @@ pub(crate) struct Decoder<'m> {
     shared: SharedLayout,
     globals: &'m [Option<u64>],
     params: Vec<u32>,
+    /// Registers of the kernel's wgmmas.
+    watched: watch::Numbers,
 }
 
 /// Shared memory of the variables that a kernel uses.
@@ -77,6 +81,7 @@ pub(crate) fn kernel(
         shared,
         globals,
         params: params.iter().map(|p| p.offset).collect(),
+        watched: watch::watched(&flat),
     };
     let mut code = Vec::with_capacity(flat.code.len());
     let mut lines = Vec::with_capacity(flat.code.len());
@@ -93,11 +98,8 @@ pub(crate) fn kernel(
         })?;
         inst.tracked = by_instruction.remove(&at);
         code.push(inst);
-        let source = i.location.and_then(|l| {
-            let file = module.files.get(l.file as usize)?;
-            Some((file.path.clone(), l.line))
-        });
-        lines.push(SourceLine { source, ptx_line: i.line, instruction: text });
+        let (source, inlined_at) = source_of(module, function_of(&flat, *frame), i);
+        lines.push(SourceLine { source, inlined_at, ptx_line: i.line, instruction: text });
     }
     let communicates = flat.code.iter().any(|(_, item)| ops::communicates(item.instruction()));
     Ok(Kernel {
@@ -113,6 +115,30 @@ pub(crate) fn kernel(
         code,
         lines,
     })
+}
+
+fn function_of<'m>(flat: &FlatKernel<'m>, frame: u32) -> &'m Function {
+    flat.frames[frame as usize].function
+}
+
+/// A file and a line in it.
+type Place = (String, u32);
+
+/// Source line of an instruction, and where the function that holds it was inlined.
+fn source_of(module: &Module, function: &Function, i: &Instruction) -> (Option<Place>, Vec<Place>) {
+    let place = |l: &Location| Some((module.files.get(l.file as usize)?.path.clone(), l.line));
+    let Some(location) = &i.location else { return (None, Vec::new()) };
+    let all = function.body.as_ref().map_or(&[][..], |b| &b.inlined_at[..]);
+    let mut inlined_at = Vec::new();
+    let mut next = location.inlined_at;
+    // A chain that is longer than the list goes in a circle.
+    while let Some(at) =
+        next.and_then(|n| all.get(n as usize)).filter(|_| inlined_at.len() < all.len())
+    {
+        inlined_at.extend(place(at));
+        next = at.inlined_at;
+    }
+    (place(location), inlined_at)
 }
 
 impl SharedLayout {
@@ -227,6 +253,11 @@ impl Decoder<'_> {
         } else {
             inst.guard = NO_GUARD;
         }
+        let slot = |r| match self.register_place(RegisterId(r)) {
+            Ok(Value::R32(slot)) => Some(slot),
+            _ => None,
+        };
+        inst.wgmma = watch::of_instruction(&self.watched, self.frame, item, slot);
         Ok(inst)
     }
 
@@ -234,6 +265,16 @@ impl Decoder<'_> {
         let frame = self.registers.get(self.frame as usize);
         let place = frame.and_then(|f| f.get(r.0 as usize)).copied();
         place.ok_or_else(|| format!("register {} does not exist", r.0))
+    }
+
+    /// Numbers of the registers of a wgmma's operand, to watch them.
+    pub(crate) fn watched(&self, operand: &Operand) -> Vec<u32> {
+        let Operand::Vector(list) = operand else { return Vec::new() };
+        let number = |o: &Operand| match o {
+            Operand::Register(r) => self.watched.get(&(self.frame, r.0)).copied(),
+            _ => None,
+        };
+        list.iter().filter_map(number).collect()
     }
 
     /// The operand at a position.

@@ -126,11 +126,6 @@ impl Kernel {
         self.static_shared + dynamic
     }
 
-    /// Registers per thread at launch, where the kernel limits them and `setmaxnreg` can move them.
-    pub(crate) fn register_limit(&self) -> Option<u32> {
-        self.limits.max_registers
-    }
-
     /// Blocks that fit on an SM at once (CUDA C++ Programming Guide, compute capability 9.0); 0 if one is
     /// too large.
     pub fn blocks_per_sm(&self, config: &LaunchConfig, device: &Device) -> u32 {
@@ -148,6 +143,7 @@ impl Kernel {
     pub(crate) fn party(&self, who: Who) -> Party {
         let at = self.lines.get(who.pc as usize).cloned().unwrap_or_else(|| SourceLine {
             source: None,
+            inlined_at: Vec::new(),
             ptx_line: 0,
             instruction: "end of the kernel".to_owned(),
         });
