@@ -63,6 +63,8 @@ pub(crate) struct Warp {
     pub(crate) fragments: Vec<Fragment>,
     /// The lowest `pc` at which another fragment may be met or must go first.
     meet_at: u32,
+    /// The carry flag of extended-precision arithmetic, a bit per lane (PTX ISA 9.7.2).
+    pub(crate) carry: u32,
     /// Lanes that have not exited.
     pub(crate) live: u32,
     /// Lanes that exist.
@@ -80,9 +82,9 @@ pub(crate) struct Warp {
     pub(crate) local: Vec<u8>,
     /// What the warp has seen of others; see [`Clock`].
     pub(crate) clock: Clock,
-    /// Times the lanes were ordered among themselves (`bar.warp.sync`, barriers): lanes of one warp race
-    /// unless this moved in between.
-    pub(crate) lane_epoch: u32,
+    /// The warp's count when its lanes were last ordered among themselves (`bar.warp.sync`, barriers):
+    /// accesses of different lanes race if both come after it.
+    pub(crate) lanes_ordered: u32,
 
     /// A `barrier.red` whose result is not taken yet.
     pub(crate) reducing: Option<u64>,
@@ -126,6 +128,7 @@ impl Warp {
             mask: lanes,
             fragments: Vec::new(),
             meet_at: u32::MAX,
+            carry: 0,
             live: lanes,
             lanes,
             rank,
@@ -134,7 +137,7 @@ impl Warp {
             tid,
             local: vec![0; kernel.local_bytes as usize * LANES],
             clock: Clock::of(actor),
-            lane_epoch: 0,
+            lanes_ordered: 0,
             reducing: None,
             cp_async: CpAsyncState::default(),
             bulk: BulkState::default(),
@@ -142,6 +145,12 @@ impl Warp {
             executed: 0,
             lanes_executed: 0,
         }
+    }
+
+    /// Orders the lanes among themselves.
+    pub(crate) fn order_lanes(&mut self) {
+        self.clock.tick();
+        self.lanes_ordered = self.clock.now();
     }
 
     /// Whether every lane has exited.
@@ -152,57 +161,19 @@ impl Warp {
     /// `d = f(a)` on 32-bit registers for the lanes of the mask.
     #[inline(always)]
     pub(crate) fn map1_32(&mut self, d: u32, a: u32, f: impl Fn(u32) -> u32) {
-        let a = self.r32[a as usize];
-        let mask = self.mask;
-        let d = &mut self.r32[d as usize];
-        if mask == ALL {
-            for l in 0..LANES {
-                d[l] = f(a[l]);
-            }
-        } else {
-            for l in 0..LANES {
-                d[l] = if mask >> l & 1 != 0 { f(a[l]) } else { d[l] };
-            }
-        }
+        self.map1(d, a, f);
     }
 
     /// `d = f(a, b)` on 32-bit registers for the lanes of the mask.
     #[inline(always)]
     pub(crate) fn map2_32(&mut self, d: u32, a: u32, b: u32, f: impl Fn(u32, u32) -> u32) {
-        let (a, b) = (self.r32[a as usize], self.r32[b as usize]);
-        let mask = self.mask;
-        let d = &mut self.r32[d as usize];
-        if mask == ALL {
-            for l in 0..LANES {
-                d[l] = f(a[l], b[l]);
-            }
-        } else {
-            for l in 0..LANES {
-                d[l] = if mask >> l & 1 != 0 { f(a[l], b[l]) } else { d[l] };
-            }
-        }
+        self.map2(d, [a, b], f);
     }
 
     /// `d = f(a, b, c)` on 32-bit registers for the lanes of the mask.
     #[inline(always)]
-    pub(crate) fn map3_32(
-        &mut self,
-        d: u32,
-        [a, b, c]: [u32; 3],
-        f: impl Fn(u32, u32, u32) -> u32,
-    ) {
-        let (a, b, c) = (self.r32[a as usize], self.r32[b as usize], self.r32[c as usize]);
-        let mask = self.mask;
-        let d = &mut self.r32[d as usize];
-        if mask == ALL {
-            for l in 0..LANES {
-                d[l] = f(a[l], b[l], c[l]);
-            }
-        } else {
-            for l in 0..LANES {
-                d[l] = if mask >> l & 1 != 0 { f(a[l], b[l], c[l]) } else { d[l] };
-            }
-        }
+    pub(crate) fn map3_32(&mut self, d: u32, abc: [u32; 3], f: impl Fn(u32, u32, u32) -> u32) {
+        self.map3(d, abc, f);
     }
 
     /// Sets a predicate for the lanes of the mask.
@@ -264,6 +235,11 @@ impl Warp {
                 (self.pc, self.active, self.wait) = (other.pc, other.mask, other.wait);
             }
         }
+        self.join();
+    }
+
+    /// Joins fragments at the running one's instruction and notes where the next may be met.
+    fn join(&mut self) {
         let (pc, mut active) = (self.pc, self.active);
         self.fragments.retain(|f| {
             let joins = f.pc == pc && matches!(f.wait, None | Some(Wait::Lanes));
@@ -301,15 +277,9 @@ impl Warp {
         let Some(at) = at else { return false };
         let f = self.fragments.remove(at);
         (self.pc, self.active, self.wait) = (f.pc, f.mask, None);
-        if !rotate {
-            self.reconverge();
-        } else {
-            let pc = self.pc;
-            let above = self
-                .fragments
-                .iter()
-                .filter(|f| matches!(f.wait, None | Some(Wait::Lanes)) && f.pc > pc);
-            self.meet_at = above.map(|f| f.pc).min().unwrap_or(u32::MAX);
+        match rotate {
+            true => self.join(),
+            false => self.reconverge(),
         }
         true
     }
@@ -319,6 +289,13 @@ impl Warp {
         self.live &= !lanes;
         self.active &= !lanes;
         self.pc += 1;
+        // Nobody waits for lanes that are gone: the others look again.
+        for f in &mut self.fragments {
+            if f.wait == Some(Wait::Lanes) {
+                f.wait = None;
+            }
+        }
+        self.meet_at = 0;
     }
 
     /// Lanes that an instruction on whole warps must have: those that live.
@@ -329,6 +306,13 @@ impl Warp {
     /// Parks the running fragment until other lanes come to this instruction.
     pub(crate) fn wait_for_lanes(&mut self) {
         self.wait = Some(Wait::Lanes);
+    }
+
+    /// Parks some of the running lanes at their instruction until others come to it; the rest go on.
+    pub(crate) fn park(&mut self, lanes: u32) {
+        self.active &= !lanes;
+        self.mask &= !lanes;
+        self.fragments.push(Fragment { pc: self.pc, mask: lanes, wait: Some(Wait::Lanes) });
     }
 
     /// All fragments, the running one first; for reports.

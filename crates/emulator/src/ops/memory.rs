@@ -2,6 +2,7 @@
 
 use zeroforge_ptx::{Instruction, Modifier, Opcode, StateSpace, Type};
 
+use crate::check::race::stores_disagree;
 use crate::check::{Kind, WarpAccess, global_access, lanes, shared_access};
 use crate::machine::context::Cx;
 use crate::machine::warp::{LANES, Warp};
@@ -116,7 +117,7 @@ pub(crate) fn resolve(warp: &Warp, space: StateSpace, address: &Addr) -> Resolve
                 *a &= 0xffff_ffff;
             }
         }
-        StateSpace::Local => r.local = warp.mask,
+        StateSpace::Local | StateSpace::Register => r.local = warp.mask,
         StateSpace::Param => r.param = warp.mask,
         StateSpace::Generic => {
             for lane in lanes(warp.mask) {
@@ -266,7 +267,8 @@ fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, 
     }
 }
 
-fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
+/// The bits of a register.
+pub(crate) fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
     match value {
         Value::R32(r) => u128::from(warp.r32[r as usize][lane]),
         Value::R64(r) => u128::from(warp.r64[r as usize][lane]),
@@ -276,6 +278,15 @@ fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
         }
         Value::Pred(_) | Value::Sink => 0,
     }
+}
+
+/// All elements that a lane stores, as one number.
+fn joined_value(op: &MemoryOp, warp: &Warp, lane: usize) -> u128 {
+    let bits = 8 * op.size;
+    let mask = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
+    op.values.iter().rev().fold(0, |all, &value| {
+        all.checked_shl(bits).unwrap_or(0) | get_value(warp, value, lane) & mask
+    })
 }
 
 fn execute_load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
@@ -409,7 +420,11 @@ fn execute_store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             bytes,
             strong: op.strong,
         };
-        shared_access(cx, warp, &access);
+        let twice = shared_access(cx, warp, &access);
+        if twice != 0 {
+            let joined = |lane| joined_value(op, warp, lane);
+            stores_disagree(cx, warp, &access, twice, joined);
+        }
         for lane in lanes(mask) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
             for (k, &value) in op.values.iter().enumerate() {
