@@ -46,7 +46,7 @@ pub(crate) struct Clock {
     returned: u32,
     own: Seen,
     /// Other clusters by index. Shared, because all warps of a block take it over from one another.
-    others: Option<Arc<BTreeMap<u64, Seen>>>,
+    others: Option<Arc<BTreeMap<u32, Seen>>>,
 }
 
 fn join(into: &mut Vec<u32>, from: &[u32]) {
@@ -110,7 +110,7 @@ impl Clock {
 
     /// What the owner has seen of an actor of another cluster, and what of that is visible to async accesses
     /// of global memory.
-    pub(crate) fn seen_other(&self, cluster: u64, actor: u32) -> (u32, u32) {
+    pub(crate) fn seen_other(&self, cluster: u32, actor: u32) -> (u32, u32) {
         let seen = self.others.as_ref().and_then(|o| o.get(&cluster));
         seen.map_or((0, 0), |s| (get(&s.generic, actor), get(&s.fenced_global, actor)))
     }
@@ -145,16 +145,21 @@ impl Clock {
     }
 
     /// Takes over what a warp of another cluster gave. `from` is its cluster's index, `own` the owner's.
-    pub(crate) fn acquire_from(&mut self, object: &Clock, from: u64, own: u64) {
+    pub(crate) fn acquire_from(&mut self, object: &Clock, from: u32, own: u32) {
         if from == own {
             self.acquire(object);
             return;
         }
         let mine = Arc::make_mut(self.others.get_or_insert_default());
-        mine.entry(from).or_default().join(&object.own);
+        if !object.own.generic.is_empty() {
+            mine.entry(from).or_default().join(&object.own);
+        }
         for (&cluster, seen) in object.others.iter().flat_map(|o| o.iter()) {
             match cluster == own {
-                true => self.own.join(seen),
+                true => {
+                    self.own.join(seen);
+                    self.returned = self.returned.max(get(&seen.generic, self.owner));
+                }
                 false => mine.entry(cluster).or_default().join(seen),
             }
         }

@@ -63,8 +63,13 @@ mod tests {
     use crate::check::Kind;
 
     fn runs(addresses: [u64; 32], mask: u32, bytes: u32) -> Vec<(u64, u32, u32, bool)> {
-        let access =
-            WarpAccess { kind: Kind::Read, addresses: &addresses, lanes: mask, bytes, strong: false };
+        let access = WarpAccess {
+            kind: Kind::Read,
+            addresses: &addresses,
+            lanes: mask,
+            bytes,
+            strong: false,
+        };
         let mut out = Vec::new();
         each_run(&access, true, |r| out.push((r.address, r.lane, r.count, r.broadcast)));
         out
