@@ -47,7 +47,7 @@ pub fn release(s: &mut State, base: u64) {
     if let Err(e) = s.memory.free(base) {
         log::debug(|| e.to_string());
     }
-    if allocation.kind == MemoryKind::Device {
+    if matches!(allocation.kind, MemoryKind::Device | MemoryKind::Graph { .. }) {
         s.devices[allocation.device].used -= rounded(allocation.size);
     }
     if let Some(pool) = allocation.pool.and_then(|p| s.pools.get_mut(&p)) {

@@ -108,6 +108,10 @@ api! {
         stream::submit(stream, |s, st| {
             let capturing = s.streams[&st].capture.is_some();
             let found = s.allocations.get_mut(&address);
+            // Memory of a graph lives as long as the graph.
+            if let Some(MemoryKind::Graph { .. }) = found.as_ref().map(|a| a.kind) {
+                return Ok(if capturing { Work::Free(address) } else { Work::Empty });
+            }
             let found = found.filter(|a| a.kind == MemoryKind::Device && !a.freeing).ok_or(Error::INVALID_VALUE)?;
             found.freeing |= !capturing;
             Ok(Work::Free(address))

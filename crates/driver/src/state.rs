@@ -143,6 +143,11 @@ pub enum MemoryKind {
     Managed,
     /// cuMemMap.
     Mapped,
+    /// An allocation node of a graph.
+    Graph {
+        /// Graphs and executable graphs that it lives for.
+        holders: u32,
+    },
 }
 
 /// An allocation.

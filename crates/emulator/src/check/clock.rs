@@ -178,14 +178,9 @@ impl Clock {
         set(&mut self.own.generic, actor, count);
     }
 
-    /// `fence.proxy.async`: all that the owner has seen becomes visible to the async proxy, its own accesses
-    /// included. The fence may stand anywhere on the way from the write to the async access (PTX ISA 8.9.6,
-    /// proxy-preserved base causality order).
-    pub(crate) fn fence_proxy(&mut self) {
-        self.fence_proxy_of(true, true);
-    }
-
-    /// `fence.proxy.async` of one state space.
+    /// `fence.proxy.async`: all that the owner has seen in these state spaces becomes visible to the async
+    /// proxy, its own accesses included. The fence may stand anywhere on the way from the write to the async
+    /// access (PTX ISA 8.9.6, proxy-preserved base causality order).
     pub(crate) fn fence_proxy_of(&mut self, shared: bool, global: bool) {
         self.own.fence(shared, global);
         if let Some(others) = &mut self.others {
@@ -222,7 +217,7 @@ mod tests {
     fn a_proxy_fence_travels_with_the_release() {
         let (mut a, mut b, mut object) = (Clock::of(0), Clock::of(1), Clock::default());
         let write = a.now();
-        a.fence_proxy();
+        a.fence_proxy_of(true, true);
         let late = a.now();
         a.release_to(&mut object);
         b.acquire(&object);

@@ -13,6 +13,14 @@ pub(crate) struct Run {
     pub(crate) broadcast: bool,
 }
 
+/// Whether the access is of one run of all lanes, or of one place.
+#[inline]
+pub(crate) fn is_regular(access: &WarpAccess<'_>) -> bool {
+    let mut runs = 0;
+    each_run(access, true, |_| runs += 1);
+    runs <= 1
+}
+
 /// Calls `f` for every run. With `broadcast`, lanes that all access the same bytes come as one.
 #[inline]
 pub(crate) fn each_run(access: &WarpAccess<'_>, broadcast: bool, mut f: impl FnMut(Run)) {

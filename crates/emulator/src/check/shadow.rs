@@ -583,7 +583,7 @@ mod tests {
                     clocks[w].tick();
                     ordered[w] = clocks[w].now();
                 }
-                5 => clocks[w].fence_proxy(),
+                5 => clocks[w].fence_proxy_of(true, true),
                 6 => {
                     // The work of a warp completes and the warp sees it.
                     clocks[w].see((WARPS + w) as u32, groups[w]);
