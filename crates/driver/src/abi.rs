@@ -198,7 +198,7 @@ pub fn set_text(to: Out<c_char>, len: usize, text: &str) -> Res<()> {
 }
 
 /// A function of the caller with its argument.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct HostCall {
     /// The function.
     pub function: HostFn,

@@ -74,9 +74,10 @@ pub fn check_legacy(s: &mut State, stream: Handle) -> Res<()> {
         return Ok(());
     }
     let context = own.context;
-    let capturing = s.streams.iter().find(|(_, o)| {
-        o.context == context && o.capture.is_some() && o.flags & 1 == 0
-    });
+    let capturing = s
+        .streams
+        .iter()
+        .find(|(_, o)| o.context == context && o.capture.is_some() && o.flags & 1 == 0);
     let Some((&capturing, _)) = capturing else { return Ok(()) };
     invalidate(s, capturing);
     Err(Error::STREAM_CAPTURE_IMPLICIT)
@@ -231,7 +232,9 @@ fn is_before(s: &State, node: Handle, ends: &[Handle]) -> bool {
             return true;
         }
         if seen.insert(next) {
-            open.extend(s.nodes.get(&next).into_iter().flat_map(|n| n.dependencies.iter().map(|d| d.0)));
+            open.extend(
+                s.nodes.get(&next).into_iter().flat_map(|n| n.dependencies.iter().map(|d| d.0)),
+            );
         }
     }
     false

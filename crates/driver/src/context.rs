@@ -51,8 +51,12 @@ fn check_flags(flags: u32) -> Res<()> {
 
 /// Ends a context with all that lives in it.
 fn destroy(s: &mut State, context: Handle) {
-    let modules: Vec<Handle> =
-        s.modules.iter().filter(|(_, m)| m.context == context && !m.library).map(|(&h, _)| h).collect();
+    let modules: Vec<Handle> = s
+        .modules
+        .iter()
+        .filter(|(_, m)| m.context == context && !m.library)
+        .map(|(&h, _)| h)
+        .collect();
     for module in modules {
         crate::module::unload(s, module);
     }

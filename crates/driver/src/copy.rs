@@ -75,7 +75,9 @@ fn transfer(memory: &DeviceMemory, to: (u64, bool), from: (u64, bool), len: usiz
         }
         let result = match (to.1, from.1) {
             (true, true) => memory.copy(t, f, n),
-            (true, false) => abi::with_host(f as usize, n as usize, |bytes| memory.write(t, bytes))?,
+            (true, false) => {
+                abi::with_host(f as usize, n as usize, |bytes| memory.write(t, bytes))?
+            }
             _ => abi::with_host_mut(t as usize, n as usize, |bytes| memory.read(f, bytes))?,
         };
         result.map_err(|_| Error::ILLEGAL_ADDRESS)?;
@@ -133,7 +135,9 @@ impl CopyPlan {
                 let inside = is_device_range(memory, address, extent);
                 if !inside {
                     crate::log::error(|| {
-                        format!("a copy of {extent} bytes at {address:#x} is not inside live allocations")
+                        format!(
+                            "a copy of {extent} bytes at {address:#x} is not inside live allocations"
+                        )
                     });
                     return Err(Error::INVALID_VALUE);
                 }
@@ -141,10 +145,20 @@ impl CopyPlan {
             Ok(side)
         };
         let from = side(
-            d.src_type, d.src_host, d.src_device, d.src_pitch, d.src_height, [d.src_x, d.src_y, d.src_z],
+            d.src_type,
+            d.src_host,
+            d.src_device,
+            d.src_pitch,
+            d.src_height,
+            [d.src_x, d.src_y, d.src_z],
         )?;
         let to = side(
-            d.dst_type, d.dst_host, d.dst_device, d.dst_pitch, d.dst_height, [d.dst_x, d.dst_y, d.dst_z],
+            d.dst_type,
+            d.dst_host,
+            d.dst_device,
+            d.dst_pitch,
+            d.dst_height,
+            [d.dst_x, d.dst_y, d.dst_z],
         )?;
         let (width, height, depth) = (d.width, d.height, d.depth);
         Ok(CopyPlan { descriptor: d, to, from, width, height, depth, staged: None })
@@ -176,7 +190,9 @@ impl CopyPlan {
         if self.bytes() == 0 {
             return Ok(false);
         }
-        let packed = |side: &Side| side.row == self.width as u64 && side.slice == side.row * self.height as u64;
+        let packed = |side: &Side| {
+            side.row == self.width as u64 && side.slice == side.row * self.height as u64
+        };
         let (mut width, mut height, mut depth) = (self.width, self.height, self.depth);
         if packed(&self.to) && packed(&self.from) {
             (width, height, depth) = (self.bytes() as usize, 1, 1);
@@ -189,10 +205,17 @@ impl CopyPlan {
                 match &self.staged {
                     Some(bytes) => {
                         let row = bytes.get(taken..taken + width).ok_or(Error::UNKNOWN)?;
-                        transfer(memory, (to, self.to.device), (row.as_ptr() as u64, false), width)?;
+                        transfer(
+                            memory,
+                            (to, self.to.device),
+                            (row.as_ptr() as u64, false),
+                            width,
+                        )?;
                         taken += width;
                     }
-                    None => transfer(memory, (to, self.to.device), (from, self.from.device), width)?,
+                    None => {
+                        transfer(memory, (to, self.to.device), (from, self.from.device), width)?
+                    }
                 }
             }
         }
@@ -298,7 +321,13 @@ fn batch(
     Ok(())
 }
 
-fn batch_3d(count: usize, ops: In<BatchOp3D>, failed: Out<usize>, flags: u64, handle: Handle) -> Res<()> {
+fn batch_3d(
+    count: usize,
+    ops: In<BatchOp3D>,
+    failed: Out<usize>,
+    flags: u64,
+    handle: Handle,
+) -> Res<()> {
     failed.set_if(usize::MAX);
     if count == 0 || flags != 0 || handle == 0 || handle == 1 {
         return Err(Error::INVALID_VALUE);

@@ -97,7 +97,11 @@ pub fn from_environment() -> (&'static Spec, usize) {
         Ok(key) => SPECS.iter().find(|s| s.key == key).unwrap_or_else(|| {
             log::error(|| {
                 let known: Vec<&str> = SPECS.iter().map(|s| s.key).collect();
-                format!("ZEROFORGE_SOFTWARE_DEVICE={key} is none of {}; using {}", known.join(", "), SPECS[0].key)
+                format!(
+                    "ZEROFORGE_SOFTWARE_DEVICE={key} is none of {}; using {}",
+                    known.join(", "),
+                    SPECS[0].key
+                )
             });
             &SPECS[0]
         }),

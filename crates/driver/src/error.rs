@@ -1,6 +1,6 @@
 //! Error codes with their names and texts.
 
-use crate::abi::{Out, CStrPtr};
+use crate::abi::{CStrPtr, Out};
 
 /// A `CUresult` other than success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +241,11 @@ const ALL: &[(u32, &str, &str)] = &[
     (206, "CUDA_ERROR_UNMAP_FAILED\0", "unmap failed\0"),
     (207, "CUDA_ERROR_ARRAY_IS_MAPPED\0", "array is mapped\0"),
     (208, "CUDA_ERROR_ALREADY_MAPPED\0", "already mapped\0"),
-    (209, "CUDA_ERROR_NO_BINARY_FOR_GPU\0", "no kernel image is available for execution on the device\0"),
+    (
+        209,
+        "CUDA_ERROR_NO_BINARY_FOR_GPU\0",
+        "no kernel image is available for execution on the device\0",
+    ),
     (210, "CUDA_ERROR_ALREADY_ACQUIRED\0", "already acquired\0"),
     (211, "CUDA_ERROR_NOT_MAPPED\0", "not mapped\0"),
     (212, "CUDA_ERROR_NOT_MAPPED_AS_ARRAY\0", "not mapped as array\0"),
@@ -249,12 +253,20 @@ const ALL: &[(u32, &str, &str)] = &[
     (214, "CUDA_ERROR_ECC_UNCORRECTABLE\0", "ecc uncorrectable\0"),
     (215, "CUDA_ERROR_UNSUPPORTED_LIMIT\0", "limit is not supported on this architecture\0"),
     (216, "CUDA_ERROR_CONTEXT_ALREADY_IN_USE\0", "context already in use\0"),
-    (217, "CUDA_ERROR_PEER_ACCESS_UNSUPPORTED\0", "peer access is not supported between these two devices\0"),
+    (
+        217,
+        "CUDA_ERROR_PEER_ACCESS_UNSUPPORTED\0",
+        "peer access is not supported between these two devices\0",
+    ),
     (218, "CUDA_ERROR_INVALID_PTX\0", "a PTX JIT compilation failed\0"),
     (219, "CUDA_ERROR_INVALID_GRAPHICS_CONTEXT\0", "invalid graphics context\0"),
     (220, "CUDA_ERROR_NVLINK_UNCORRECTABLE\0", "nvlink uncorrectable\0"),
     (221, "CUDA_ERROR_JIT_COMPILER_NOT_FOUND\0", "jit compiler not found\0"),
-    (222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION\0", "the provided PTX was compiled with an unsupported toolchain.\0"),
+    (
+        222,
+        "CUDA_ERROR_UNSUPPORTED_PTX_VERSION\0",
+        "the provided PTX was compiled with an unsupported toolchain.\0",
+    ),
     (223, "CUDA_ERROR_JIT_COMPILATION_DISABLED\0", "jit compilation disabled\0"),
     (224, "CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY\0", "unsupported exec affinity\0"),
     (225, "CUDA_ERROR_UNSUPPORTED_DEVSIDE_SYNC\0", "unsupported devside sync\0"),
@@ -275,12 +287,24 @@ const ALL: &[(u32, &str, &str)] = &[
     (703, "CUDA_ERROR_LAUNCH_INCOMPATIBLE_TEXTURING\0", "launch incompatible texturing\0"),
     (704, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED\0", "peer access is already enabled\0"),
     (705, "CUDA_ERROR_PEER_ACCESS_NOT_ENABLED\0", "peer access has not been enabled\0"),
-    (708, "CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE\0", "cannot set while device is active in this process\0"),
+    (
+        708,
+        "CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE\0",
+        "cannot set while device is active in this process\0",
+    ),
     (709, "CUDA_ERROR_CONTEXT_IS_DESTROYED\0", "context is destroyed\0"),
     (710, "CUDA_ERROR_ASSERT\0", "device-side assert triggered\0"),
     (711, "CUDA_ERROR_TOO_MANY_PEERS\0", "too many peers\0"),
-    (712, "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED\0", "part or all of the requested memory range is already mapped\0"),
-    (713, "CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED\0", "pointer does not correspond to a registered memory region\0"),
+    (
+        712,
+        "CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED\0",
+        "part or all of the requested memory range is already mapped\0",
+    ),
+    (
+        713,
+        "CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED\0",
+        "pointer does not correspond to a registered memory region\0",
+    ),
     (714, "CUDA_ERROR_HARDWARE_STACK_ERROR\0", "hardware stack error\0"),
     (715, "CUDA_ERROR_ILLEGAL_INSTRUCTION\0", "illegal instruction\0"),
     (716, "CUDA_ERROR_MISALIGNED_ADDRESS\0", "misaligned address\0"),
@@ -302,17 +326,53 @@ const ALL: &[(u32, &str, &str)] = &[
     (810, "CUDA_ERROR_MPS_CLIENT_TERMINATED\0", "mps client terminated\0"),
     (811, "CUDA_ERROR_CDP_NOT_SUPPORTED\0", "cdp not supported\0"),
     (812, "CUDA_ERROR_CDP_VERSION_MISMATCH\0", "cdp version mismatch\0"),
-    (900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED\0", "operation not permitted when stream is capturing\0"),
-    (901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED\0", "operation failed due to a previous error during capture\0"),
-    (902, "CUDA_ERROR_STREAM_CAPTURE_MERGE\0", "operation would result in a merge of separate capture sequences\0"),
-    (903, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED\0", "capture was not ended in the same stream as it began\0"),
+    (
+        900,
+        "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED\0",
+        "operation not permitted when stream is capturing\0",
+    ),
+    (
+        901,
+        "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED\0",
+        "operation failed due to a previous error during capture\0",
+    ),
+    (
+        902,
+        "CUDA_ERROR_STREAM_CAPTURE_MERGE\0",
+        "operation would result in a merge of separate capture sequences\0",
+    ),
+    (
+        903,
+        "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED\0",
+        "capture was not ended in the same stream as it began\0",
+    ),
     (904, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED\0", "capturing stream has unjoined work\0"),
-    (905, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION\0", "dependency created on uncaptured work in another stream\0"),
-    (906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT\0", "operation would make the legacy stream depend on a capturing blocking stream\0"),
-    (907, "CUDA_ERROR_CAPTURED_EVENT\0", "operation not permitted on an event last recorded in a capturing stream\0"),
-    (908, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD\0", "attempt to terminate a thread-local capture sequence from another thread\0"),
+    (
+        905,
+        "CUDA_ERROR_STREAM_CAPTURE_ISOLATION\0",
+        "dependency created on uncaptured work in another stream\0",
+    ),
+    (
+        906,
+        "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT\0",
+        "operation would make the legacy stream depend on a capturing blocking stream\0",
+    ),
+    (
+        907,
+        "CUDA_ERROR_CAPTURED_EVENT\0",
+        "operation not permitted on an event last recorded in a capturing stream\0",
+    ),
+    (
+        908,
+        "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD\0",
+        "attempt to terminate a thread-local capture sequence from another thread\0",
+    ),
     (909, "CUDA_ERROR_TIMEOUT\0", "wait operation timed out\0"),
-    (910, "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE\0", "the graph update was not performed because it included changes which violated constraints specific to instantiated graph update\0"),
+    (
+        910,
+        "CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE\0",
+        "the graph update was not performed because it included changes which violated constraints specific to instantiated graph update\0",
+    ),
     (911, "CUDA_ERROR_EXTERNAL_DEVICE\0", "external device\0"),
     (912, "CUDA_ERROR_INVALID_CLUSTER_SIZE\0", "invalid cluster size\0"),
     (913, "CUDA_ERROR_FUNCTION_NOT_LOADED\0", "function not loaded\0"),

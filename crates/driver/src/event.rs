@@ -2,11 +2,11 @@
 
 use crate::abi::Out;
 use crate::error::{Error, Res};
+use crate::log;
 use crate::state::{Kind, State, lock};
 use crate::stream::{self, Event};
 use crate::types::Handle;
 use crate::work::Work;
-use crate::log;
 
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: u32 = 2;

@@ -99,8 +99,8 @@ extension! {
 
 extension! {
     /// Sets options from a JSON object; all or none. Keys: `checks` ("off", "warn", "error"), `schedule` ("late", "eager",
-    /// "random:SEED"), `threads`, `budget`, `timeout`, `max_findings`, and `uninitialised`, `races`, `protocol`, `performance`,
-    /// `contract` (booleans).
+    /// "random:SEED"), `threads`, `budget`, `timeout`, `max_findings`, and `uninitialised`, `races`, `protocol`, `performance`
+    /// (booleans).
     fn zfSetOptions(text: InStr) {
         let text = text.get()?;
         let set = lock().settings.set_json(&text);

@@ -67,7 +67,8 @@ pub fn set_attribute(s: &mut State, handle: Handle, which: u32, value: i32) -> R
     let fine = match which {
         8 => {
             let most = SHARED_WITH_OPT_IN.saturating_sub(kernel.static_shared);
-            let value = u32::try_from(value).ok().filter(|&v| v <= most).ok_or(Error::INVALID_VALUE)?;
+            let value =
+                u32::try_from(value).ok().filter(|&v| v <= most).ok_or(Error::INVALID_VALUE)?;
             f.max_dynamic = Some(value);
             true
         }

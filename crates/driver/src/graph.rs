@@ -173,7 +173,9 @@ pub fn allocate(s: &mut State, graph: Handle, device: usize, size: u64) -> Res<u
 /// Counts another holder of graph memory.
 pub fn hold(s: &mut State, addresses: &[u64]) {
     for address in addresses {
-        if let Some(MemoryKind::Graph { holders }) = s.allocations.get_mut(address).map(|a| &mut a.kind) {
+        if let Some(MemoryKind::Graph { holders }) =
+            s.allocations.get_mut(address).map(|a| &mut a.kind)
+        {
             *holders += 1;
         }
     }
@@ -275,7 +277,8 @@ pub fn give<T: Copy>(list: &[T], to: Out<T>, count: Out<usize>) -> Res<()> {
 
 fn edges(s: &State, graph: Handle) -> Res<Vec<(Handle, Handle, EdgeData)>> {
     let nodes = &find(s, graph)?.nodes;
-    let edges = nodes.iter().flat_map(|&n| s.nodes[&n].dependencies.iter().map(move |d| (d.0, n, d.1)));
+    let edges =
+        nodes.iter().flat_map(|&n| s.nodes[&n].dependencies.iter().map(move |d| (d.0, n, d.1)));
     Ok(edges.collect())
 }
 
@@ -325,7 +328,13 @@ fn give_neighbours(
     give(&handles, to, count)
 }
 
-fn connect(graph: Handle, from: In<Handle>, to: In<Handle>, data: In<EdgeData>, count: usize) -> Res<()> {
+fn connect(
+    graph: Handle,
+    from: In<Handle>,
+    to: In<Handle>,
+    data: In<EdgeData>,
+    count: usize,
+) -> Res<()> {
     let (from, to) = (from.list(count)?, to.list(count)?);
     let data = if data.is_null() { vec![EdgeData::default(); count] } else { data.list(count)? };
     let mut s = lock();

@@ -6,6 +6,7 @@ use crate::abi::{In, Out};
 use crate::error::{Error, Res};
 use crate::graph::{self, Exec, NodeKind, Step};
 use crate::graph_node;
+use crate::log;
 use crate::state::{Kind, State, lock};
 use crate::stream;
 use crate::types::{
@@ -13,7 +14,6 @@ use crate::types::{
     KernelNodeParamsV1, Memcpy3D, MemsetParams, UpdateResult,
 };
 use crate::work::Work;
-use crate::log;
 
 /// `CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH`.
 const DEVICE_LAUNCH: u64 = 4;
@@ -110,7 +110,9 @@ fn work(s: &mut State, step: &Step) -> Vec<Work> {
             return each.collect();
         }
         // Memory of graphs lives as long as the graph.
-        NodeKind::Empty | NodeKind::Child(_) | NodeKind::Alloc { .. } | NodeKind::Free(_) => Work::Empty,
+        NodeKind::Empty | NodeKind::Child(_) | NodeKind::Alloc { .. } | NodeKind::Free(_) => {
+            Work::Empty
+        }
     };
     vec![one]
 }

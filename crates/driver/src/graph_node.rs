@@ -32,7 +32,11 @@ impl From<KernelNodeParamsV1> for KernelNodeParams {
 }
 
 /// A kernel node of parameters.
-pub fn kernel(s: &State, p: &KernelNodeParams, attributes: BTreeMap<u32, AttributeValue>) -> Res<NodeKind> {
+pub fn kernel(
+    s: &State,
+    p: &KernelNodeParams,
+    attributes: BTreeMap<u32, AttributeValue>,
+) -> Res<NodeKind> {
     let function = if p.function != 0 { p.function } else { p.kernel };
     let context = if p.context != 0 { p.context } else { s.current()? };
     let wanted = Wanted {

@@ -99,7 +99,10 @@ pub fn texts(address: usize) -> Result<Vec<String>, ImageError> {
             let inner: u64 = In::at(address + 8).get()?;
             let magic: u32 = In::at(inner as usize).get()?;
             if magic != FATBIN {
-                return refuse(Error::INVALID_IMAGE, "the fat binary's wrapper names something else");
+                return refuse(
+                    Error::INVALID_IMAGE,
+                    "the fat binary's wrapper names something else",
+                );
             }
             return fatbin(inner as usize);
         }
@@ -194,9 +197,12 @@ struct Entry<'a> {
 }
 
 fn entries(bytes: &[u8]) -> Option<Vec<Entry<'_>>> {
-    let u16_at = |b: &[u8], at: usize| Some(u16::from_le_bytes(b.get(at..at + 2)?.try_into().ok()?));
-    let u32_at = |b: &[u8], at: usize| Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?));
-    let u64_at = |b: &[u8], at: usize| Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?));
+    let u16_at =
+        |b: &[u8], at: usize| Some(u16::from_le_bytes(b.get(at..at + 2)?.try_into().ok()?));
+    let u32_at =
+        |b: &[u8], at: usize| Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?));
+    let u64_at =
+        |b: &[u8], at: usize| Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?));
     let mut rest = bytes.get(usize::from(u16_at(bytes, 6)?)..)?;
     let mut list = Vec::new();
     while rest.len() >= 64 {
@@ -236,7 +242,10 @@ fn unpack(entry: &Entry<'_>) -> Result<Vec<u8>, ImageError> {
         true => unpack_zstd(entry.payload, entry.uncompressed as usize),
         false => unpack_lz4(entry.payload, entry.uncompressed as usize),
     };
-    out.map_or_else(|| refuse(Error::INVALID_IMAGE, "the fat binary's compressed text is damaged"), Ok)
+    out.map_or_else(
+        || refuse(Error::INVALID_IMAGE, "the fat binary's compressed text is damaged"),
+        Ok,
+    )
 }
 
 /// Decodes a Zstandard frame of a known size.

@@ -6,11 +6,11 @@ use zeroforge_emulator::{LaunchConfig, LaunchError, launch};
 
 use crate::abi::{In, read_host};
 use crate::error::{Error, Res};
+use crate::log;
 use crate::state::{Function, State, lock};
 use crate::stream;
 use crate::types::{AttributeValue, Handle, LaunchAttribute, LaunchConfigC};
 use crate::work::{KernelCall, Work};
-use crate::log;
 
 /// Launch attributes by their numbers.
 pub mod attribute {
@@ -78,7 +78,9 @@ fn buffer(f: &Function, extra: usize, expected: usize) -> Res<Vec<u8>> {
     let size = size.filter(|_| ended).ok_or(Error::INVALID_VALUE)?;
     // Structures may be padded at their end.
     if size < expected || size > expected.next_multiple_of(16) {
-        log::error(|| format!("`{}` has {expected} bytes of parameters, {size} were given", f.name));
+        log::error(|| {
+            format!("`{}` has {expected} bytes of parameters, {size} were given", f.name)
+        });
         return Err(Error::INVALID_VALUE);
     }
     read_host(pointer, expected)
@@ -133,7 +135,10 @@ pub fn cluster(f: &Function, attributes: &BTreeMap<u32, AttributeValue>) -> Res<
     let most = if f.non_portable_cluster() { 16 } else { 8 };
     if size == 0 || size > most {
         log::error(|| {
-            format!("`{}`: clusters of {cluster:?} blocks; up to {most} are allowed (more than 8 after CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED)", f.name)
+            format!(
+                "`{}`: clusters of {cluster:?} blocks; up to {most} are allowed (more than 8 after CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED)",
+                f.name
+            )
         });
         return Err(Error::INVALID_CLUSTER_SIZE);
     }
@@ -160,7 +165,9 @@ pub fn prepare(s: &State, wanted: &Wanted, context: Handle) -> Res<KernelCall> {
     launch::check(kernel, &config, &device).map_err(|e| {
         log::error(|| e.to_string());
         match e {
-            LaunchError::Shape { reason, .. } if reason.contains("cluster") => Error::INVALID_CLUSTER_SIZE,
+            LaunchError::Shape { reason, .. } if reason.contains("cluster") => {
+                Error::INVALID_CLUSTER_SIZE
+            }
             _ => Error::INVALID_VALUE,
         }
     })?;
@@ -176,14 +183,19 @@ pub fn prepare(s: &State, wanted: &Wanted, context: Handle) -> Res<KernelCall> {
     }
     let per_sm = kernel.blocks_per_sm(&config, &device);
     if per_sm == 0 {
-        log::error(|| format!("`{}`: a block needs more registers or shared memory than an SM has", f.name));
+        log::error(|| {
+            format!("`{}`: a block needs more registers or shared memory than an SM has", f.name)
+        });
         return Err(Error::LAUNCH_OUT_OF_RESOURCES);
     }
-    let cooperative = wanted.attributes.get(&attribute::COOPERATIVE).is_some_and(|v| v.words[0] != 0);
+    let cooperative =
+        wanted.attributes.get(&attribute::COOPERATIVE).is_some_and(|v| v.words[0] != 0);
     let blocks = config.grid.iter().map(|&g| u64::from(g)).product::<u64>();
     let room = u64::from(per_sm * device.sm_count);
     if cooperative && blocks > room {
-        log::error(|| format!("`{}`: a cooperative grid of {blocks} blocks; {room} fit on the card", f.name));
+        log::error(|| {
+            format!("`{}`: a cooperative grid of {blocks} blocks; {room} fit on the card", f.name)
+        });
         return Err(Error::COOPERATIVE_LAUNCH_TOO_LARGE);
     }
     Ok(KernelCall {

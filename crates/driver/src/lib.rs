@@ -40,6 +40,7 @@ macro_rules! api {
 }
 
 pub mod abi;
+pub mod capture;
 pub mod clock;
 pub mod context;
 pub mod copy;
@@ -64,7 +65,6 @@ pub mod options;
 pub mod pointer;
 pub mod pool;
 pub mod proc_address;
-pub mod capture;
 pub mod set;
 pub mod state;
 pub mod stream;
@@ -110,7 +110,9 @@ pub(crate) fn in_callback(f: impl FnOnce()) {
 pub(crate) fn guard(name: &'static str, body: impl FnOnce() -> Res<()>) -> u32 {
     // cuGetError* only read constants, so a callback may use them.
     if IN_CALLBACK.get() && !name.starts_with("cuGetError") {
-        log::warn(|| format!("{name} was called from a host function of a stream, which CUDA forbids"));
+        log::warn(|| {
+            format!("{name} was called from a host function of a stream, which CUDA forbids")
+        });
         return Error::NOT_PERMITTED.0;
     }
     PER_THREAD.set(name.ends_with("_ptsz") || name.ends_with("_ptds"));
@@ -144,11 +146,31 @@ pub(crate) fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
 /// All exported functions that are implemented.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
-        capture::TABLE, context::TABLE, copy::TABLE, device::TABLE, error::TABLE, event::TABLE,
-        function::TABLE, graph::TABLE, graph_exec::TABLE, graph_node::TABLE, launch::TABLE,
-        library::TABLE, link::TABLE, memory::TABLE, module::TABLE, occupancy::TABLE, pointer::TABLE,
-        pool::TABLE, proc_address::TABLE, set::TABLE, stream::TABLE, stream_value::TABLE, tensor_map::TABLE,
-        virtual_memory::TABLE, unsupported::TABLE,
+        capture::TABLE,
+        context::TABLE,
+        copy::TABLE,
+        device::TABLE,
+        error::TABLE,
+        event::TABLE,
+        function::TABLE,
+        graph::TABLE,
+        graph_exec::TABLE,
+        graph_node::TABLE,
+        launch::TABLE,
+        library::TABLE,
+        link::TABLE,
+        memory::TABLE,
+        module::TABLE,
+        occupancy::TABLE,
+        pointer::TABLE,
+        pool::TABLE,
+        proc_address::TABLE,
+        set::TABLE,
+        stream::TABLE,
+        stream_value::TABLE,
+        tensor_map::TABLE,
+        virtual_memory::TABLE,
+        unsupported::TABLE,
     ]
     .into_iter()
     .flatten()

@@ -12,13 +12,25 @@ pub fn rounded(size: u64) -> u64 {
     size.max(1).next_multiple_of(512)
 }
 
-fn new_allocation(s: &mut State, size: u64, kind: MemoryKind, device: usize, context: Handle) -> Allocation {
+fn new_allocation(
+    s: &mut State,
+    size: u64,
+    kind: MemoryKind,
+    device: usize,
+    context: Handle,
+) -> Allocation {
     let id = s.buffer_id();
     Allocation { size, kind, device, context, pool: None, flags: 0, id, host: None, freeing: false }
 }
 
 /// Takes memory of a card. A device can be as full as its card is large.
-pub fn allocate(s: &mut State, device: usize, context: Handle, pool: Option<Handle>, size: u64) -> Res<u64> {
+pub fn allocate(
+    s: &mut State,
+    device: usize,
+    context: Handle,
+    pool: Option<Handle>,
+    size: u64,
+) -> Res<u64> {
     if size == 0 {
         return Err(Error::INVALID_VALUE);
     }

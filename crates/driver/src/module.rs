@@ -61,7 +61,12 @@ fn runs(target: &str) -> bool {
 }
 
 /// Loads the texts of an image on a device.
-pub fn load(texts: &[String], context: Handle, device: usize, library: bool) -> Result<Module, ImageError> {
+pub fn load(
+    texts: &[String],
+    context: Handle,
+    device: usize,
+    library: bool,
+) -> Result<Module, ImageError> {
     let parsed = texts.iter().map(|t| parse(t)).collect::<Result<Vec<_>, _>>()?;
     let mut s = lock();
     let mut module = Module {
@@ -86,17 +91,30 @@ pub fn load(texts: &[String], context: Handle, device: usize, library: bool) -> 
                     let Some((address, size)) = program.global(&v.name) else { continue };
                     debug_assert!(matches!(v.space, StateSpace::Global | StateSpace::Const));
                     let id = s.buffer_id();
-                    s.allocations.insert(address, Allocation {
-                        size, kind: MemoryKind::Global, device, context, pool: None, flags: 0, id,
-                        host: None, freeing: false,
-                    });
+                    s.allocations.insert(
+                        address,
+                        Allocation {
+                            size,
+                            kind: MemoryKind::Global,
+                            device,
+                            context,
+                            pool: None,
+                            flags: 0,
+                            id,
+                            host: None,
+                            freeing: false,
+                        },
+                    );
                 }
                 module.programs.push(Arc::new(program));
             }
             (Ok(program), Err(e)) => {
                 program.unload(&s.memory);
                 discard(&mut s, &module);
-                return Err(ImageError { error: e, message: "the module's variables do not fit".to_owned() });
+                return Err(ImageError {
+                    error: e,
+                    message: "the module's variables do not fit".to_owned(),
+                });
             }
             (Err(e), charged) => {
                 // What a failed load left is lost memory of the card, as little as it is.

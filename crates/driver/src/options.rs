@@ -38,11 +38,8 @@ fn schedule(text: &str) -> Option<Schedule> {
 impl Settings {
     /// Defaults with what the environment says.
     pub fn from_environment() -> Settings {
-        let mut settings = Settings {
-            options: Options::default(),
-            on_finding: OnFinding::Error,
-            timeout: 60,
-        };
+        let mut settings =
+            Settings { options: Options::default(), on_finding: OnFinding::Error, timeout: 60 };
         for key in ["CHECKS", "SCHEDULE", "THREADS", "BUDGET", "TIMEOUT"] {
             let variable = format!("ZEROFORGE_SOFTWARE_{key}");
             let Ok(value) = std::env::var(&variable) else { continue };
@@ -79,7 +76,7 @@ impl Settings {
             "budget" => self.options.instruction_budget = number()?.max(1),
             "timeout" => self.timeout = number()?,
             "max_findings" => self.options.max_findings = number()?.min(1_000_000) as usize,
-            "uninitialised" | "races" | "protocol" | "performance" | "contract" => {
+            "uninitialised" | "races" | "protocol" | "performance" => {
                 let on = match value {
                     "true" => true,
                     "false" => false,
@@ -90,8 +87,7 @@ impl Settings {
                     "uninitialised" => checks.uninitialised = on,
                     "races" => checks.races = on,
                     "protocol" => checks.protocol = on,
-                    "performance" => checks.performance = on,
-                    _ => self.options.contract = on,
+                    _ => checks.performance = on,
                 }
             }
             _ => return Err(format!("there is no option `{key}`")),

@@ -5,11 +5,11 @@
 
 use crate::abi::{In, Out};
 use crate::error::{Error, Res};
+use crate::memory;
 use crate::state::{Kind, MemoryKind, State, lock};
 use crate::stream;
 use crate::types::{AccessDesc, DevicePtr, Handle, MemLocation, PoolProps};
 use crate::work::Work;
-use crate::memory;
 
 /// A memory pool.
 #[derive(Debug)]

@@ -35,7 +35,9 @@ fn find(name: &str, version: i32, per_thread: bool) -> Found {
         None => name,
     };
     let table = addresses();
-    let own = ["_ptds", "_ptsz"].iter().find_map(|suffix| table.get(format!("{export}{suffix}").as_str()));
+    let own = ["_ptds", "_ptsz"]
+        .iter()
+        .find_map(|suffix| table.get(format!("{export}{suffix}").as_str()));
     let found = own.filter(|_| per_thread).or_else(|| table.get(export));
     found.map_or(Found::Unknown, |&a| Found::Address(a))
 }

@@ -52,7 +52,8 @@ impl FillPlan {
         let p = &self.params;
         let pattern = &p.value.to_le_bytes()[..p.element as usize];
         for y in 0..p.height as u64 {
-            let (mut at, mut left) = (p.dst + y * p.pitch as u64, p.width as u64 * u64::from(p.element));
+            let (mut at, mut left) =
+                (p.dst + y * p.pitch as u64, p.width as u64 * u64::from(p.element));
             while left > 0 {
                 // Mapped memory may be several allocations in a row.
                 let (base, size) = memory.range(at).ok_or(Error::ILLEGAL_ADDRESS)?;
@@ -67,7 +68,14 @@ impl FillPlan {
     }
 }
 
-fn params(dst: u64, pitch: usize, value: u32, element: u32, width: usize, height: usize) -> MemsetParams {
+fn params(
+    dst: u64,
+    pitch: usize,
+    value: u32,
+    element: u32,
+    width: usize,
+    height: usize,
+) -> MemsetParams {
     MemsetParams { dst, pitch, value, element, width, height }
 }
 

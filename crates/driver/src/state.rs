@@ -281,7 +281,10 @@ impl State {
     /// Ordinal of a device.
     pub fn device(&self, device: i32) -> Res<usize> {
         self.ready()?;
-        usize::try_from(device).ok().filter(|&d| d < self.devices.len()).ok_or(Error::INVALID_DEVICE)
+        usize::try_from(device)
+            .ok()
+            .filter(|&d| d < self.devices.len())
+            .ok_or(Error::INVALID_DEVICE)
     }
 
     /// Whether cuInit was called.
@@ -351,7 +354,9 @@ impl State {
             }
             None => {
                 let free = self.spec.memory - self.devices[device].used;
-                crate::log::info(|| format!("{bytes} bytes were asked for, {free} are free on the emulated card"));
+                crate::log::info(|| {
+                    format!("{bytes} bytes were asked for, {free} are free on the emulated card")
+                });
                 Err(Error::OUT_OF_MEMORY)
             }
         }

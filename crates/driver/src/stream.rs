@@ -280,7 +280,12 @@ pub fn wait_until(context: Handle, done: impl Fn(&State) -> bool) -> Res<()> {
         pump();
         let mut s = lock();
         if done(&s) {
-            s.now = s.streams.values().filter(|st| st.context == context).map(|st| st.time).fold(s.now, u64::max);
+            s.now = s
+                .streams
+                .values()
+                .filter(|st| st.context == context)
+                .map(|st| st.time)
+                .fold(s.now, u64::max);
             let printed = s.contexts.get_mut(&context).map(|c| std::mem::take(&mut c.printed));
             let result = s.healthy(context);
             drop(s);
@@ -460,7 +465,7 @@ api! {
 
     fn cuLaunchHostFunc_v2(
         handle: Handle, function: Option<HostFn>, data: *mut c_void, mode: u32,
-    ) [cuLaunchHostFunc_v2_ptsz] {
+    ) {
         let function = function.filter(|_| mode <= 1).ok_or(Error::INVALID_VALUE)?;
         submit(handle, |_, _| Ok(Work::Host(HostCall { function, data: data as usize })))
     }

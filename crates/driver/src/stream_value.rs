@@ -10,7 +10,14 @@ use crate::work::{ValueOp, Work};
 /// `CU_STREAM_WAIT_VALUE_FLUSH`.
 const FLUSH: u32 = 1 << 30;
 
-fn check(s: &State, address: u64, value: u64, bytes: usize, flags: u32, write: bool) -> Res<ValueOp> {
+fn check(
+    s: &State,
+    address: u64,
+    value: u64,
+    bytes: usize,
+    flags: u32,
+    write: bool,
+) -> Res<ValueOp> {
     let condition = if write { flags } else { flags & !FLUSH };
     let known = condition <= if write { 1 } else { 3 };
     let inside = crate::copy::is_device_range(&s.memory, address, bytes as u64);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use zeroforge_emulator::{DeviceMemory, Finding, FindingKind, LaunchConfig, Program, Severity, launch};
+use zeroforge_emulator::{
+    DeviceMemory, Finding, FindingKind, LaunchConfig, Program, Severity, launch,
+};
 
 use crate::abi::{self, HostCall, StreamCallback};
 use crate::copy::CopyPlan;
@@ -131,9 +133,9 @@ impl Outcome {
 pub fn run(work: &Work, memory: &DeviceMemory, spec: &Spec, settings: &Settings) -> Outcome {
     match work {
         Work::Kernel(call) => run_kernel(call, memory, spec, settings),
-        Work::Copy(plan) => Outcome::of(plan.run(memory).map(|over_bus| {
-            clock::copy(plan.bytes(), over_bus, spec)
-        })),
+        Work::Copy(plan) => {
+            Outcome::of(plan.run(memory).map(|over_bus| clock::copy(plan.bytes(), over_bus, spec)))
+        }
         Work::Fill(plan) => {
             Outcome::of(plan.run(memory).map(|()| clock::copy(plan.bytes(), false, spec)))
         }
@@ -167,7 +169,8 @@ fn run_kernel(
     settings: &Settings,
 ) -> Outcome {
     let device = spec.emulated();
-    let result = launch(&call.program, &call.name, &call.config, memory, &device, &settings.options);
+    let result =
+        launch(&call.program, &call.name, &call.config, memory, &device, &settings.options);
     let report = match result {
         Ok(report) => report,
         Err(e) => {
