@@ -123,6 +123,27 @@ fn host_functions_run_in_order() {
     drop(own);
 }
 
+#[test]
+fn a_host_function_may_wait_for_what_the_caller_does_next() {
+    let own = Own::new();
+    unsafe extern "C" fn wait(data: *mut c_void) {
+        // SAFETY: the test passes a receiver that outlives the stream's work.
+        let receiver = unsafe { &*data.cast::<std::sync::mpsc::Receiver<()>>() };
+        receiver.recv().expect("the sender lives");
+    }
+    let (sender, mut receiver) = std::sync::mpsc::channel();
+    let p = own.buffer(&[0u32]);
+    let s = stream(NON_BLOCKING);
+    let done = event();
+    call!(cuLaunchHostFunc(s, Some(wait), arg(&mut receiver))).expect("enqueued");
+    call!(cuMemsetD32Async(p, 9, 1, s)).expect("a fill");
+    call!(cuEventRecord(done, s)).expect("a record");
+    assert_eq!(call!(cuEventQuery(done)), Err(E::CUDA_ERROR_NOT_READY));
+    sender.send(()).expect("the function waits");
+    call!(cuEventSynchronize(done)).expect("done");
+    assert_eq!(own.read(p, 1), Ok(vec![9]));
+}
+
 fn instantiate(graph: sys::CUgraph) -> sys::CUgraphExec {
     let mut exec = null_mut();
     call!(cuGraphInstantiateWithFlags(&mut exec, graph, 0)).expect("an executable");
