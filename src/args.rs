@@ -58,11 +58,12 @@ Examples:
   zeroforge inspect model.pt2 --graph html -o model.html
   zeroforge --json inspect model.zfa")]
     Inspect(InspectArgs),
-    /// Measure opening and latency of an artifact on random inputs.
+    /// Measure opening and latency of an artifact, on random inputs unless some are given.
     #[command(after_help = "\
 Examples:
   zeroforge bench model.zfa
   zeroforge bench model.zfa --size s0=128 --runs 100
+  zeroforge bench model.zfa --input inputs.safetensors
   zeroforge --json bench model.zfa --threads 1")]
     Bench(BenchArgs),
     /// Manage the CUDA compiler that device code is built with.
@@ -230,8 +231,11 @@ pub(crate) struct BenchArgs {
     /// The artifact.
     pub(crate) artifact: PathBuf,
     /// Value of a symbolic size, such as `s0=128`; the smallest allowed if not given.
-    #[arg(long, value_name = "NAME=N")]
+    #[arg(long, value_name = "NAME=N", conflicts_with = "input")]
     pub(crate) size: Vec<String>,
+    /// Inputs to use instead of random ones, in the forms that `run` takes.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) input: Vec<String>,
     /// Where to run.
     #[arg(long, value_enum, default_value = "cpu", env = "ZEROFORGE_DEVICE")]
     pub(crate) device: DeviceName,

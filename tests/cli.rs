@@ -447,6 +447,65 @@ fn compiles_can_share_a_cache() {
     assert!(bytes("a.zfa") == bytes("e.zfa"));
 }
 
+/// Every intermediate form, as files that say what they are.
+#[test]
+fn intermediate_forms_are_emitted() {
+    let place = Place::new();
+    let pt2 = mlp();
+    let compile = ["compile", &pt2, "-o", "m.zfa", "--target", "x86-64-v3"];
+    let emit = ["--emit", "graph=out", "--emit", "kernels=out", "--emit", "schedule=out"];
+    place.run(&[&compile[..], &emit].concat()).ends(0, &[]);
+    let read = |folder: &str, end: &str| -> String {
+        let files = std::fs::read_dir(place.path(folder)).expect("a folder").flatten();
+        let mut found = files.filter(|f| f.file_name().to_string_lossy().ends_with(end));
+        let file = found.next().unwrap_or_else(|| panic!("no {end} in {folder}"));
+        std::fs::read_to_string(file.path()).expect("text")
+    };
+    assert!(read("out", ".graph.txt").starts_with("graph "), "no graph");
+    assert!(read("out", ".graph.html").contains("<html"), "no page");
+    assert!(read("out", ".graph.dot").contains("digraph"), "no Graphviz");
+    assert!(read("out", ".x86-64-v3.c").contains("ZF_ENTRY"), "no kernel");
+    let schedule: Value = serde_json::from_str(&read("out", ".x86-64-v3.json")).expect("JSON");
+    assert!(schedule["steps"].as_array().is_some_and(|s| !s.is_empty()), "no steps");
+    // Device code needs NVIDIA's compiler, which another folder has if any.
+    let Some(nvrtc) = zeroforge_compiler::cuda::find_nvrtc() else {
+        eprintln!("PTX is not checked: no CUDA compiler; run `zeroforge toolchain install`");
+        return;
+    };
+    let arguments = ["compile", &pt2, "-o", "d.zfa", "--target", "sm_90a", "--emit", "ptx=device"];
+    let output = place.command(BINARY).args(arguments).env("ZEROFORGE_NVRTC", nvrtc.path).output();
+    Ran::of(output.expect("the binary"), &arguments).ends(0, &[]);
+    assert!(read("device", ".sm_90a.ptx").contains(".target sm_90a"), "no PTX");
+}
+
+/// What is in the cache is neither compiled nor linked again.
+#[test]
+fn a_second_compile_runs_no_compiler() {
+    let place = Place::new();
+    let pt2 = mlp();
+    let real = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let refuse = place.path("refuse");
+    // A C compiler that refuses units and links once a file is there, but tells its version.
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *unit0*) [ -e '{}' ] && exit 1;; esac\nexec {real} \"$@\"\n",
+        refuse.display()
+    );
+    let cc = place.write("cc", &script);
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&cc, std::fs::Permissions::from_mode(0o755)).expect("a script");
+    let compile = |name: &str, more: &[&str]| {
+        let arguments = [&["compile", &pt2, "-o", name, "--target", "cpu"], more].concat();
+        let output = place.command(BINARY).args(&arguments).env("CC", &cc).output();
+        Ran::of(output.expect("the binary"), &arguments)
+    };
+    compile("a.zfa", &[]).ends(0, &[]);
+    std::fs::write(&refuse, "").expect("a file");
+    compile("b.zfa", &[]).ends(0, &[]);
+    let bytes = |name: &str| std::fs::read(place.path(name)).expect("an artifact");
+    assert!(bytes("a.zfa") == bytes("b.zfa"));
+    compile("c.zfa", &["--no-cache"]).ends(5, &["failed on"]);
+}
+
 /// A signal in the middle of the C compiler's work: the old artifact stays, and nothing else.
 #[test]
 fn interruption_leaves_nothing_half_done() {

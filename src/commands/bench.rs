@@ -16,7 +16,14 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
     let model = Model::open(&args.artifact, &OpenOptions::default())?;
     let options = SessionOptions { threads: args.threads, ..Default::default() };
     let mut session = super::run::open_session(&model, args.device, options)?;
-    let inputs = random_inputs(session.program(), &args.size)?;
+    let inputs = if args.input.is_empty() {
+        random_inputs(session.program(), &args.size)?
+    } else {
+        let ports = &session.program().inputs;
+        super::run::inputs(&args.input, &|name| {
+            ports.iter().find(|p| p.name == name).map(|p| p.dtype)
+        })?
+    };
     session.run(inputs.clone())?;
     let first = start.elapsed();
     let mut times = Vec::with_capacity(args.runs);

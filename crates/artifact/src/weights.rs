@@ -70,6 +70,9 @@ pub fn lay_out(
     }
 }
 
+/// Rows of K that are packed at once.
+const PACK_BLOCK: usize = 64;
+
 /// Packs a matrix of `E`-byte elements into panels of `nr` columns of the `[K, N]` operand:
 /// `[ceil(N / nr)][K][nr]`, zero padded. `transposed` says that the matrix is stored `[N, K]`.
 pub fn pack_panels<const E: usize>(
@@ -86,11 +89,16 @@ pub fn pack_panels<const E: usize>(
         let first = panel * nr;
         let width = nr.min(n - first);
         if transposed {
-            for j in 0..width {
-                let row = &bytes[(first + j) * k * E..(first + j + 1) * k * E];
-                for (i, element) in row.chunks_exact(E).enumerate() {
-                    let at = (i * nr + j) * E;
-                    out[at..at + E].copy_from_slice(element);
+            // Blocks of K, so that a stretch of every row and what is written stay in the cache.
+            for start in (0..k).step_by(PACK_BLOCK) {
+                let length = PACK_BLOCK.min(k - start);
+                let out = &mut out[start * nr * E..(start + length) * nr * E];
+                for j in 0..width {
+                    let at = ((first + j) * k + start) * E;
+                    let row = bytes[at..at + length * E].chunks_exact(E);
+                    for (element, out) in row.zip(out.chunks_exact_mut(nr * E)) {
+                        out[j * E..(j + 1) * E].copy_from_slice(element);
+                    }
                 }
             }
         } else {

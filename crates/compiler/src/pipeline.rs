@@ -116,13 +116,21 @@ pub fn compile(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Assembled, CompileError> {
     let graph = &prepare(graph, store)?;
-    let mut compilers = Vec::new();
+    let mut compilers = Compilers::default();
     let mut compiled = Vec::new();
     for &target in &options.targets {
         progress(Progress::Lower(target));
         compiled.push(compile_target(graph, target, options, progress, &mut compilers)?);
     }
-    pack(graph, store, options, compiled, compilers, progress)
+    pack(graph, store, options, compiled, compilers.versions, progress)
+}
+
+/// Compilers that a run has used.
+#[derive(Default)]
+struct Compilers {
+    /// Found once: asking it for its version takes as long as reading many cached kernels.
+    host: Option<HostCompiler>,
+    versions: Vec<String>,
 }
 
 fn compile_target(
@@ -130,21 +138,25 @@ fn compile_target(
     target: Target,
     options: &CompileOptions,
     progress: &(dyn Fn(Progress) + Sync),
-    compilers: &mut Vec<String>,
+    compilers: &mut Compilers,
 ) -> Result<Compiled, CompileError> {
     let report = |done, total| progress(Progress::Compile(target, done, total));
+    let versions = &mut compilers.versions;
     let mut remember = |version: &str| {
-        if !compilers.iter().any(|c| c == version) {
-            compilers.push(version.to_owned());
+        if !versions.iter().any(|v| v == version) {
+            versions.push(version.to_owned());
         }
     };
     match target {
         Target::Cpu { isa } => {
             let backend = CpuBackend::new(isa);
             let schedule = schedule_for(graph, &backend, target)?;
-            let compiler = HostCompiler::find()?;
+            let compiler = match &mut compilers.host {
+                Some(compiler) => compiler,
+                none => none.insert(HostCompiler::find()?),
+            };
             remember(&compiler.version);
-            let elf = cpu::compile(&compiler, &schedule.sources, isa, &options.cache, &report)?;
+            let elf = cpu::compile(compiler, &schedule.sources, isa, &options.cache, &report)?;
             Ok(Compiled { schedule, modules: vec![Module::Elf(elf)] })
         }
         Target::Cuda { sm, .. } if sm < OLDEST_SM => Err(CompileError::Target(target)),

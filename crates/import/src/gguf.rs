@@ -3,6 +3,9 @@
 //! Format: the GGUF specification of the ggml project. Rotary pairs of q and k are adjacent rows in
 //! GGUF and half a head apart in transformers, so those rows are put back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 /// Most tensors or metadata entries a file may have.
 const MAX_ENTRIES: u64 = 1 << 20;
 /// Largest alignment of tensor data.
@@ -15,7 +18,8 @@ const MAX_STRING: u64 = 1 << 24;
 pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) shape: Vec<i64>,
-    pub(crate) values: Vec<f32>,
+    /// Little-endian f32.
+    pub(crate) bytes: Vec<u8>,
 }
 
 struct Reader<'a> {
@@ -104,38 +108,41 @@ fn half(bytes: &[u8]) -> f32 {
     half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-/// Dequantises whole blocks; the length was checked by the caller.
-fn dequantise(kind: u32, bytes: &[u8], out: &mut Vec<f32>) {
-    let (size, _) = match block(kind) {
-        Ok(b) => b,
-        Err(_) => return,
-    };
-    for b in bytes.chunks_exact(size) {
-        match kind {
-            0 => out.push(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-            1 => out.push(half(b)),
-            30 => out.push(half::bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-            2 | 3 => {
-                let d = half(b);
-                let (m, q) = if kind == 3 { (half(&b[2..]), &b[4..]) } else { (-8.0 * d, &b[2..]) };
-                out.extend(q.iter().map(|q| f32::from(q & 15) * d + m));
-                out.extend(q.iter().map(|q| f32::from(q >> 4) * d + m));
-            }
-            6 | 7 => {
-                let d = half(b);
-                let (m, rest) =
-                    if kind == 7 { (half(&b[2..]), &b[4..]) } else { (-16.0 * d, &b[2..]) };
-                let high = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
-                let q = &rest[4..];
-                let bit = |i: usize| ((high >> i & 1) << 4) as u8;
-                out.extend((0..16).map(|i| f32::from(q[i] & 15 | bit(i)) * d + m));
-                out.extend((0..16).map(|i| f32::from(q[i] >> 4 | bit(i + 16)) * d + m));
-            }
-            _ => {
-                let d = half(b);
-                out.extend(b[2..].iter().map(|q| f32::from(q.cast_signed()) * d));
-            }
-        }
+/// Dequantises whole blocks into little-endian f32; both lengths were checked by the caller.
+fn dequantise(kind: u32, bytes: &[u8], out: &mut [u8]) {
+    let Ok((size, weights)) = block(kind) else { return };
+    let blocks = bytes.chunks_exact(size).zip(out.chunks_exact_mut(weights * 4));
+    match kind {
+        0 => out.copy_from_slice(bytes),
+        1 => blocks.for_each(|(b, o)| o.copy_from_slice(&half(b).to_le_bytes())),
+        30 => blocks.for_each(|(b, o)| o.copy_from_slice(&[0, 0, b[0], b[1]])),
+        2 | 3 => blocks.for_each(|(b, o)| {
+            let d = half(b);
+            let (m, q) = if kind == 3 { (half(&b[2..]), &b[4..]) } else { (-8.0 * d, &b[2..]) };
+            let (low, high) = o.split_at_mut(64);
+            store(low, q.iter().map(|q| f32::from(q & 15) * d + m));
+            store(high, q.iter().map(|q| f32::from(q >> 4) * d + m));
+        }),
+        6 | 7 => blocks.for_each(|(b, o)| {
+            let d = half(b);
+            let (m, rest) = if kind == 7 { (half(&b[2..]), &b[4..]) } else { (-16.0 * d, &b[2..]) };
+            let fifth = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
+            let q = &rest[4..];
+            let bit = |i: usize| ((fifth >> i & 1) << 4) as u8;
+            let (low, high) = o.split_at_mut(64);
+            store(low, (0..16).map(|i| f32::from(q[i] & 15 | bit(i)) * d + m));
+            store(high, (0..16).map(|i| f32::from(q[i] >> 4 | bit(i + 16)) * d + m));
+        }),
+        _ => blocks.for_each(|(b, o)| {
+            let d = half(b);
+            store(o, b[2..].iter().map(|q| f32::from(q.cast_signed()) * d));
+        }),
+    }
+}
+
+fn store(out: &mut [u8], values: impl Iterator<Item = f32>) {
+    for (out, value) in out.chunks_exact_mut(4).zip(values) {
+        out.copy_from_slice(&value.to_le_bytes());
     }
 }
 
@@ -170,9 +177,9 @@ fn rename(name: &str) -> String {
 }
 
 /// Undoes the row order of rotary projections.
-fn restore_rotary(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
+fn restore_rotary(values: &[u8], rows: usize, heads: usize) -> Vec<u8> {
     let (width, d) = (values.len() / rows.max(1), rows / heads.max(1));
-    let mut out = vec![0.0; values.len()];
+    let mut out = vec![0; values.len()];
     for row in 0..heads * d {
         let (head, i) = (row / d, row % d);
         let from = head * d + if i < d / 2 { 2 * i } else { 2 * (i - d / 2) + 1 };
@@ -266,32 +273,97 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
     if let Some(pair) = taken.windows(2).find(|pair| pair[0].1 > pair[1].0) {
         return Err(format!("tensors `{}` and `{}` overlap", pair[0].2, pair[1].2));
     }
-    let mut out = Vec::with_capacity(infos.len());
-    for (name, shape, kind, offset) in infos {
-        let (size, weights) = block(kind).map_err(|e| format!("tensor `{name}`: {e}"))?;
+    let rotary_heads = |name: &str| match name.rsplit('.').nth(1) {
+        Some("attn_q") => heads,
+        Some("attn_k") if kv_heads == 0 => heads,
+        Some("attn_k") => kv_heads,
+        _ => 0,
+    };
+    type Info = (String, Vec<i64>, u32, u64);
+    let read_one = |(name, shape, kind, offset): &Info| -> Result<Tensor, String> {
+        let (size, weights) = block(*kind).map_err(|e| format!("tensor `{name}`: {e}"))?;
         let (count, n) =
-            extent(&shape, size, weights).ok_or_else(|| format!("tensor `{name}` is too large"))?;
+            extent(shape, size, weights).ok_or_else(|| format!("tensor `{name}` is too large"))?;
         // In the file: checked above.
-        let start = data + offset as usize;
-        let slice = &bytes[start..start + n];
-        let mut values = Vec::with_capacity(count);
-        dequantise(kind, slice, &mut values);
+        let start = data + *offset as usize;
+        let mut values = vec![0; count * 4];
+        dequantise(*kind, &bytes[start..start + n], &mut values);
         let rows = shape.first().map_or(0, |&n| n as usize);
-        let rotary = match name.rsplit('.').nth(1) {
-            Some("attn_q") => heads,
-            Some("attn_k") => {
-                if kv_heads == 0 {
-                    heads
-                } else {
-                    kv_heads
-                }
-            }
-            _ => 0,
-        };
-        if rotary > 0 && rows > 0 && rows % rotary == 0 && (rows / rotary) % 2 == 0 {
-            values = restore_rotary(&values, rows, rotary);
+        let heads = rotary_heads(name);
+        if heads > 0 && rows > 0 && rows % heads == 0 && (rows / heads) % 2 == 0 {
+            values = restore_rotary(&values, rows, heads);
         }
-        out.push(Tensor { name: rename(&name), shape, values });
+        Ok(Tensor { name: rename(name), shape: shape.clone(), bytes: values })
+    };
+    // On all cores: most of an import's time goes here.
+    let next = AtomicUsize::new(0);
+    let out = Mutex::new(Vec::with_capacity(infos.len()));
+    let worker = || -> Result<(), String> {
+        while let Some((i, info)) = {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            infos.get(i).map(|info| (i, info))
+        } {
+            let tensor = read_one(info)?;
+            out.lock().unwrap_or_else(PoisonError::into_inner).push((i, tensor));
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(infos.len());
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        handles.into_iter().try_for_each(|h| match h.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let mut out = out.into_inner().unwrap_or_else(PoisonError::into_inner);
+    out.sort_unstable_by_key(|(i, _)| *i);
+    Ok(out.into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(kind: u32, block: &[u8]) -> Vec<f32> {
+        let weights = super::block(kind).unwrap().1;
+        let mut out = vec![0; weights * 4];
+        dequantise(kind, block, &mut out);
+        out.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     }
-    Ok(out)
+
+    /// Blocks as ggml's `quantize_row_*_ref` lays them out: scale 0.5 and minimum 3 as f16, the low
+    /// halves of 16 bytes before the high ones, the fifth bits in one word.
+    #[test]
+    fn blocks_are_dequantised() {
+        let (scale, minimum) = (0x3800u16.to_le_bytes(), 0x4200u16.to_le_bytes());
+        let nibbles: Vec<u8> = (0..16).map(|i| i | (15 - i) << 4).collect();
+        let fifth = 0x8001_0002u32.to_le_bytes();
+        let of = |i: usize| if i < 16 { i as f32 } else { (31 - i) as f32 };
+        let bit = |i: usize| if matches!(i, 1 | 16 | 31) { 16.0 } else { 0.0 };
+        let expect = |f: &dyn Fn(usize) -> f32| (0..32).map(f).collect::<Vec<f32>>();
+
+        let q4_0 = [&scale[..], &nibbles].concat();
+        assert_eq!(values(2, &q4_0), expect(&|i| 0.5 * (of(i) - 8.0)));
+        let q4_1 = [&scale[..], &minimum, &nibbles].concat();
+        assert_eq!(values(3, &q4_1), expect(&|i| 0.5 * of(i) + 3.0));
+        let q5_0 = [&scale[..], &fifth, &nibbles].concat();
+        assert_eq!(values(6, &q5_0), expect(&|i| 0.5 * (of(i) + bit(i) - 16.0)));
+        let q5_1 = [&scale[..], &minimum, &fifth, &nibbles].concat();
+        assert_eq!(values(7, &q5_1), expect(&|i| 0.5 * (of(i) + bit(i)) + 3.0));
+        let signed: Vec<u8> = (0..32).map(|i: i8| (i - 20).cast_unsigned()).collect();
+        let q8_0 = [&scale[..], &signed].concat();
+        assert_eq!(values(8, &q8_0), expect(&|i| 0.5 * (i as f32 - 20.0)));
+        assert_eq!(values(0, &1.5f32.to_le_bytes()), [1.5]);
+        assert_eq!(values(1, &0xc000u16.to_le_bytes()), [-2.0]);
+        assert_eq!(values(30, &0xc000u16.to_le_bytes()), [-2.0]);
+    }
+
+    /// llama.cpp interleaves the two halves of every head's rows; transformers does not.
+    #[test]
+    fn rotary_rows_go_back_to_their_halves() {
+        // Two heads of four rows, one byte a row.
+        let interleaved = [0, 2, 1, 3, 4, 6, 5, 7];
+        assert_eq!(restore_rotary(&interleaved, 8, 2), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
 }

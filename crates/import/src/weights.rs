@@ -72,8 +72,7 @@ impl WeightFiles {
         let tensors = crate::gguf::read(bytes)
             .map_err(|reason| ImportError::Weights { path: path.to_owned(), reason })?;
         for t in tensors {
-            let data: Vec<u8> = t.values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            let entry = Entry { dtype: DType::F32, shape: t.shape, bytes: Bytes::new(data) };
+            let entry = Entry { dtype: DType::F32, shape: t.shape, bytes: Bytes::new(t.bytes) };
             self.insert(path, t.name, entry)?;
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! Runs the compiled example models and compares them with what torch computed:
 //! `zeroforge-demo minilm ARTIFACT TOKENIZER EXPECTED` and
-//! `zeroforge-demo smollm2 PREFILL DECODE EXPECTED`.
+//! `zeroforge-demo smollm2 PREFILL DECODE GGUF EXPECTED`.
 
 mod minilm;
 mod smollm2;
+mod vocabulary;
 
 use std::path::PathBuf;
 
@@ -16,9 +17,11 @@ fn main() -> Result<()> {
         (Some("minilm"), [artifact, tokenizer, expected]) => {
             minilm::run(artifact, tokenizer, expected)
         }
-        (Some("smollm2"), [prefill, decode, expected]) => smollm2::run(prefill, decode, expected),
+        (Some("smollm2"), [prefill, decode, words, expected]) => {
+            smollm2::run(prefill, decode, words, expected)
+        }
         _ => bail!(
-            "usage: zeroforge-demo minilm ARTIFACT TOKENIZER EXPECTED | smollm2 PREFILL DECODE EXPECTED"
+            "usage: zeroforge-demo minilm ARTIFACT TOKENIZER EXPECTED | smollm2 PREFILL DECODE GGUF EXPECTED"
         ),
     }
 }

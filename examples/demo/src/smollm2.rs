@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use zeroforge_runtime::{Model, OpenOptions, Session, SessionOptions, Tensor};
 
+use crate::vocabulary::Vocabulary;
+
 #[derive(Deserialize)]
 struct Expected {
     end_of_turn: i64,
@@ -56,7 +58,8 @@ fn step(session: &mut Session, inputs: Named) -> Result<(i64, Named)> {
     Ok((best.context("empty logits")?.0 as i64, outputs))
 }
 
-pub(crate) fn run(prefill: &Path, decode: &Path, expected: &Path) -> Result<()> {
+pub(crate) fn run(prefill: &Path, decode: &Path, words: &Path, expected: &Path) -> Result<()> {
+    let words = Vocabulary::read(words)?;
     let expected: Expected = serde_json::from_slice(&std::fs::read(expected)?)
         .with_context(|| format!("reading {}", expected.display()))?;
     let start = Instant::now();
@@ -80,7 +83,9 @@ pub(crate) fn run(prefill: &Path, decode: &Path, expected: &Path) -> Result<()> 
         }
         let per_token = start.elapsed().as_secs_f64() * 1e3 / (generated.len().max(2) - 1) as f64;
         let same = generated == answer.generated_ids;
-        println!("\n{}\n  {}", answer.question, answer.text.replace('\n', "\n  "));
+        let spoken = generated.iter().copied().filter(|&t| t != expected.end_of_turn);
+        let text = words.decode(&spoken.collect::<Vec<_>>())?;
+        println!("\n{}\n  {}", answer.question, text.replace('\n', "\n  "));
         println!(
             "  {} tokens {} torch's; prompt of {n} in {:.1} ms, then {per_token:.1} ms a token",
             generated.len(),
@@ -89,6 +94,7 @@ pub(crate) fn run(prefill: &Path, decode: &Path, expected: &Path) -> Result<()> 
         );
         std::io::stdout().flush()?;
         ensure!(same, "generated {generated:?}, torch generated {:?}", answer.generated_ids);
+        ensure!(text == answer.text, "decoded {text:?}, torch's tokenizer {:?}", answer.text);
     }
     Ok(())
 }

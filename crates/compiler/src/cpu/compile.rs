@@ -16,6 +16,21 @@ use crate::cache::Cache;
 /// Kernels per translation unit.
 const UNIT: usize = 6;
 
+/// Without these, gcc makes calls of the functions that [`MEMORY`] defines out of their own loops.
+const MEMORY_FLAGS: [&str; 2] = ["-fno-tree-loop-distribute-patterns", "-fno-builtin"];
+
+/// How objects become one.
+const LINK: [&str; 8] = [
+    "-shared",
+    "-nostdlib",
+    "-Wl,--build-id=none",
+    "-Wl,-z,defs",
+    "-Wl,--gc-sections",
+    "-Wl,-s",
+    "-o",
+    "kernels.so",
+];
+
 /// What gcc may call even in freestanding code.
 const MEMORY: &str = "#include <stddef.h>
 __attribute__((visibility(\"hidden\"))) void *memcpy(void *restrict d, const void *restrict s, size_t n) {
@@ -168,17 +183,26 @@ pub fn compile(
     cache: &Cache,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<u8>, CpuCompileError> {
-    let folder = tempfile::tempdir().map_err(io("creating a temporary folder"))?;
-    let folder = folder.path();
     let mut units = units(sources);
     units.push(MEMORY.to_owned());
     let total = units.len();
+    let flags = HostCompiler::flags(isa);
+    // The linked object has an entry too, so that a second compile runs no compiler at all.
+    let whole = [compiler.version.as_bytes()].into_iter();
+    let whole = whole.chain(flags.iter().map(|f| f.as_bytes()));
+    let whole = whole.chain(MEMORY_FLAGS.iter().chain(&LINK).map(|f| f.as_bytes()));
+    let whole = Cache::key(whole.chain(units.iter().map(|u| u.as_bytes())));
+    if let Some(linked) = cache.get(&whole) {
+        progress(total, total);
+        return Ok(linked);
+    }
+    let folder = tempfile::tempdir().map_err(io("creating a temporary folder"))?;
+    let folder = folder.path();
     for (i, text) in units.iter().enumerate() {
         let path = folder.join(format!("unit{i}.c"));
         let mut file = std::fs::File::create(&path).map_err(io("writing kernel source"))?;
         file.write_all(text.as_bytes()).map_err(io("writing kernel source"))?;
     }
-    let flags = HostCompiler::flags(isa);
     let next = std::sync::atomic::AtomicUsize::new(0);
     let done = std::sync::atomic::AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(total);
@@ -191,8 +215,7 @@ pub fn compile(
             let (source, object) = (format!("unit{i}.c"), format!("unit{i}.o"));
             let mut args: Vec<&str> = flags.iter().map(String::as_str).collect();
             if i + 1 == total {
-                args.push("-fno-tree-loop-distribute-patterns");
-                args.push("-fno-builtin");
+                args.extend(MEMORY_FLAGS);
             }
             args.extend(["-c", &source, "-o", &object]);
             let parts = [compiler.version.as_bytes(), units[i].as_bytes()];
@@ -215,17 +238,11 @@ pub fn compile(
         })
     })?;
     let objects: Vec<String> = (0..total).map(|i| format!("unit{i}.o")).collect();
-    let mut args = vec![
-        "-shared",
-        "-nostdlib",
-        "-Wl,--build-id=none",
-        "-Wl,-z,defs",
-        "-Wl,--gc-sections",
-        "-Wl,-s",
-        "-o",
-        "kernels.so",
-    ];
+    let mut args = LINK.to_vec();
     args.extend(objects.iter().map(String::as_str));
     compiler.run(folder, "the link of kernels.so", &args)?;
-    std::fs::read(folder.join("kernels.so")).map_err(io("reading the linked object"))
+    let linked =
+        std::fs::read(folder.join("kernels.so")).map_err(io("reading the linked object"))?;
+    cache.put(&whole, &linked);
+    Ok(linked)
 }
