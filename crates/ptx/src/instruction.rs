@@ -78,6 +78,8 @@ pub enum Operand {
     Label(LabelId),
     /// `(a, b)`: the parenthesised lists of `call`, and the target lists of `brx.idx`.
     List(Vec<Operand>),
+    /// `.callprototype` of an indirect call, as an index into [`crate::Body::prototypes`].
+    Prototype(u32),
 }
 
 /// One instruction.

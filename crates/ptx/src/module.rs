@@ -102,6 +102,8 @@ pub struct Variable {
     pub init: Vec<InitialValue>,
     /// `.ptr` attributes of a kernel parameter: the space it points to and the alignment.
     pub pointer: Option<(StateSpace, u32)>,
+    /// `.attribute(.managed)`.
+    pub managed: bool,
 }
 
 impl Variable {
@@ -130,11 +132,22 @@ pub struct Label {
     pub position: u32,
 }
 
-/// `.branchtargets`, `.calltargets` and `.callprototype` inside a body are kept as resolved lists on the
-/// instructions that use them.
+/// `.callprototype`: what a function that is called by address takes and returns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prototype {
+    /// Return parameters.
+    pub returns: Vec<Variable>,
+    /// Parameters.
+    pub params: Vec<Variable>,
+    /// `.noreturn`.
+    pub noreturn: bool,
+}
+
+/// `.branchtargets` and `.calltargets` inside a body are kept as resolved lists on the instructions
+/// that use them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Body {
-    /// All registers of the function.
+    /// All registers of the function. Returns and parameters in [`StateSpace::Register`] come first.
     pub registers: Vec<Register>,
     /// All labels of the function.
     pub labels: Vec<Label>,
@@ -142,10 +155,26 @@ pub struct Body {
     pub variables: Vec<Variable>,
     /// Places at which functions were inlined; `.loc`'s `inlined_at`.
     pub inlined_at: Vec<Location>,
+    /// For each of `inlined_at`, what was inlined there: the label of the name in `.debug_str`.
+    pub inlined_functions: Vec<String>,
+    /// `.callprototype` declarations that are used.
+    pub prototypes: Vec<Prototype>,
     /// Instructions in order.
     pub instructions: Vec<Instruction>,
     /// `.pragma` strings, and before which instruction each stands.
     pub pragmas: Vec<(u32, String)>,
+}
+
+impl Body {
+    /// A register's name and type.
+    pub fn register(&self, id: RegisterId) -> Option<&Register> {
+        self.registers.get(id.0 as usize)
+    }
+
+    /// A label's name and place.
+    pub fn label(&self, id: LabelId) -> Option<&Label> {
+        self.labels.get(id.0 as usize)
+    }
 }
 
 /// Performance-tuning and cluster directives of an entry (PTX ISA 11.4, 11.8).
@@ -167,6 +196,8 @@ pub struct Limits {
     pub max_cluster: Option<u32>,
     /// `.explicitcluster`.
     pub explicit_cluster: bool,
+    /// `.blocksareclusters`.
+    pub blocks_are_clusters: bool,
 }
 
 /// A kernel or a device function.
@@ -205,6 +236,8 @@ pub struct Module {
     pub variables: Vec<Variable>,
     /// Functions in order, declarations merged into their definitions.
     pub functions: Vec<Function>,
+    /// `.alias`: a declared function and the function that it stands for, as indices.
+    pub aliases: Vec<(u32, u32)>,
     /// Debug sections (`.section`), name and text as written, kept for printing.
     pub sections: Vec<(String, String)>,
 }

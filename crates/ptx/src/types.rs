@@ -174,6 +174,24 @@ pub enum StateSpace {
     SharedCluster,
     /// No space is named: the address says which.
     Generic,
+    /// `.reg`: a parameter of a `.func` that is a register.
+    Register,
+}
+
+impl StateSpace {
+    /// Its text without the dot.
+    pub fn text(self) -> &'static str {
+        match self {
+            StateSpace::Const => "const",
+            StateSpace::Global => "global",
+            StateSpace::Local => "local",
+            StateSpace::Param => "param",
+            StateSpace::Shared => "shared",
+            StateSpace::SharedCluster => "shared::cluster",
+            StateSpace::Generic => "generic",
+            StateSpace::Register => "reg",
+        }
+    }
 }
 
 /// A predefined read-only register (PTX ISA 10).
@@ -216,4 +234,114 @@ pub enum SpecialRegister {
     ReservedSmemOffsetEnd,
     ReservedSmemOffsetCap,
     CurrentGraphExec,
+    /// `%reserved_smem_offset_<n>`: 0 or 1.
+    ReservedSmemOffset(u8),
+    /// `%envreg<n>`: 0 to 31, set by the driver.
+    Envreg(u8),
+}
+
+const AXES: [&str; 3] = ["x", "y", "z"];
+
+const PLAIN: &[(SpecialRegister, &str)] = &[
+    (SpecialRegister::ClusterCtarank, "cluster_ctarank"),
+    (SpecialRegister::ClusterNctarank, "cluster_nctarank"),
+    (SpecialRegister::IsExplicitCluster, "is_explicit_cluster"),
+    (SpecialRegister::Laneid, "laneid"),
+    (SpecialRegister::Warpid, "warpid"),
+    (SpecialRegister::Nwarpid, "nwarpid"),
+    (SpecialRegister::Smid, "smid"),
+    (SpecialRegister::Nsmid, "nsmid"),
+    (SpecialRegister::Gridid, "gridid"),
+    (SpecialRegister::LanemaskEq, "lanemask_eq"),
+    (SpecialRegister::LanemaskLe, "lanemask_le"),
+    (SpecialRegister::LanemaskLt, "lanemask_lt"),
+    (SpecialRegister::LanemaskGe, "lanemask_ge"),
+    (SpecialRegister::LanemaskGt, "lanemask_gt"),
+    (SpecialRegister::Clock, "clock"),
+    (SpecialRegister::ClockHi, "clock_hi"),
+    (SpecialRegister::Clock64, "clock64"),
+    (SpecialRegister::Globaltimer, "globaltimer"),
+    (SpecialRegister::GlobaltimerLo, "globaltimer_lo"),
+    (SpecialRegister::GlobaltimerHi, "globaltimer_hi"),
+    (SpecialRegister::DynamicSmemSize, "dynamic_smem_size"),
+    (SpecialRegister::TotalSmemSize, "total_smem_size"),
+    (SpecialRegister::AggrSmemSize, "aggr_smem_size"),
+    (SpecialRegister::ReservedSmemOffsetBegin, "reserved_smem_offset_begin"),
+    (SpecialRegister::ReservedSmemOffsetEnd, "reserved_smem_offset_end"),
+    (SpecialRegister::ReservedSmemOffsetCap, "reserved_smem_offset_cap"),
+    (SpecialRegister::CurrentGraphExec, "current_graph_exec"),
+];
+
+impl SpecialRegister {
+    fn axis(self) -> Option<(&'static str, u8)> {
+        Some(match self {
+            SpecialRegister::Tid(i) => ("tid", i),
+            SpecialRegister::Ntid(i) => ("ntid", i),
+            SpecialRegister::Ctaid(i) => ("ctaid", i),
+            SpecialRegister::Nctaid(i) => ("nctaid", i),
+            SpecialRegister::Clusterid(i) => ("clusterid", i),
+            SpecialRegister::Nclusterid(i) => ("nclusterid", i),
+            SpecialRegister::ClusterCtaid(i) => ("cluster_ctaid", i),
+            SpecialRegister::ClusterNctaid(i) => ("cluster_nctaid", i),
+            _ => return None,
+        })
+    }
+
+    /// The register of a text without its `%`: `tid.x`, `laneid`.
+    pub fn from_text(text: &str) -> Option<SpecialRegister> {
+        if let Some((name, axis)) = text.split_once('.') {
+            let axis = AXES.iter().position(|a| *a == axis)? as u8;
+            return Some(match name {
+                "tid" => SpecialRegister::Tid(axis),
+                "ntid" => SpecialRegister::Ntid(axis),
+                "ctaid" => SpecialRegister::Ctaid(axis),
+                "nctaid" => SpecialRegister::Nctaid(axis),
+                "clusterid" => SpecialRegister::Clusterid(axis),
+                "nclusterid" => SpecialRegister::Nclusterid(axis),
+                "cluster_ctaid" => SpecialRegister::ClusterCtaid(axis),
+                "cluster_nctaid" => SpecialRegister::ClusterNctaid(axis),
+                _ => return None,
+            });
+        }
+        let numbered = |prefix: &str, limit: u8| {
+            let digits = text.strip_prefix(prefix)?;
+            let n: u8 = digits.parse().ok()?;
+            (n < limit && n.to_string() == digits).then_some(n)
+        };
+        if let Some(n) = numbered("envreg", 32) {
+            return Some(SpecialRegister::Envreg(n));
+        }
+        if let Some(n) = numbered("reserved_smem_offset_", 2) {
+            return Some(SpecialRegister::ReservedSmemOffset(n));
+        }
+        PLAIN.iter().find(|(_, name)| *name == text).map(|(register, _)| *register)
+    }
+
+    /// Its text with the `%`.
+    pub fn text(self) -> String {
+        if let Some((name, axis)) = self.axis() {
+            return format!("%{name}.{}", AXES[usize::from(axis).min(2)]);
+        }
+        match self {
+            SpecialRegister::Envreg(n) => format!("%envreg{n}"),
+            SpecialRegister::ReservedSmemOffset(n) => format!("%reserved_smem_offset_{n}"),
+            _ => {
+                let name = PLAIN.iter().find(|(register, _)| *register == self);
+                format!("%{}", name.map_or("", |(_, name)| name))
+            }
+        }
+    }
+
+    /// Its type as it is read.
+    pub fn ty(self) -> Type {
+        match self {
+            SpecialRegister::Gridid
+            | SpecialRegister::Clock64
+            | SpecialRegister::Globaltimer
+            | SpecialRegister::CurrentGraphExec => Type::U64,
+            SpecialRegister::IsExplicitCluster => Type::Pred,
+            SpecialRegister::Envreg(_) => Type::B32,
+            _ => Type::U32,
+        }
+    }
 }

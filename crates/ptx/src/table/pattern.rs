@@ -32,11 +32,11 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("atom-sem", ".relaxed|.acquire|.release|.acq_rel"),
     (
         "atom-quality",
-        "[<atom-sem>][<scope>][<ordered-space>]|<ordered-space>(<atom-sem>[<scope>]|<scope>)",
+        "[<atom-sem>][<scope>][<ordered-space>]|<ordered-space>(<atom-sem>[<scope>]|<scope>[<atom-sem>])",
     ),
     (
         "red-quality",
-        "[.relaxed|.release][<scope>][<ordered-space>]|<ordered-space>(.relaxed|.release)[<scope>]|<ordered-space><scope>",
+        "[.relaxed|.release][<scope>][<ordered-space>]|<ordered-space>(.relaxed|.release|.acq_rel)[<scope>]|<ordered-space><scope>[.relaxed|.release|.acq_rel]",
     ),
     // Quality written after the operation, as libcu++ does.
     ("late-quality", "<atom-sem>[<scope>][<ordered-space>]|<scope>[<ordered-space>]"),
