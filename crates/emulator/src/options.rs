@@ -54,8 +54,6 @@ pub struct Options {
     pub instruction_budget: u64,
     /// Findings kept; more are counted.
     pub max_findings: usize,
-    /// Round `mul` followed by `add` once, as ptxas may (PTX ISA 9.7.3.3).
-    pub contract: bool,
 }
 
 impl Default for Options {
@@ -66,7 +64,6 @@ impl Default for Options {
             threads: 0,
             instruction_budget: 20_000_000_000,
             max_findings: 100,
-            contract: false,
         }
     }
 }

@@ -253,7 +253,8 @@ impl Checker<'_> {
                     // The most telling message is that of the kind that is written like the operand.
                     let alike = match (kind, operand) {
                         (Kind::Vector { .. } | Kind::Pack(_), Operand::Vector(_)) => true,
-                        (_, Operand::Vector(_)) => false,
+                        (Kind::Symbol, Operand::Symbol(..)) => true,
+                        (_, Operand::Vector(_) | Operand::Symbol(..)) => false,
                         (Kind::Value { .. }, _) => true,
                         _ => false,
                     };

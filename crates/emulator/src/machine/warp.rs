@@ -63,6 +63,8 @@ pub(crate) struct Warp {
     pub(crate) fragments: Vec<Fragment>,
     /// The lowest `pc` at which another fragment may be met or must go first.
     meet_at: u32,
+    /// The carry flag of extended-precision arithmetic, a bit per lane (PTX ISA 9.7.2).
+    pub(crate) carry: u32,
     /// Lanes that have not exited.
     pub(crate) live: u32,
     /// Lanes that exist.
@@ -126,6 +128,7 @@ impl Warp {
             mask: lanes,
             fragments: Vec::new(),
             meet_at: u32::MAX,
+            carry: 0,
             live: lanes,
             lanes,
             rank,
@@ -152,57 +155,19 @@ impl Warp {
     /// `d = f(a)` on 32-bit registers for the lanes of the mask.
     #[inline(always)]
     pub(crate) fn map1_32(&mut self, d: u32, a: u32, f: impl Fn(u32) -> u32) {
-        let a = self.r32[a as usize];
-        let mask = self.mask;
-        let d = &mut self.r32[d as usize];
-        if mask == ALL {
-            for l in 0..LANES {
-                d[l] = f(a[l]);
-            }
-        } else {
-            for l in 0..LANES {
-                d[l] = if mask >> l & 1 != 0 { f(a[l]) } else { d[l] };
-            }
-        }
+        self.map1(d, a, f);
     }
 
     /// `d = f(a, b)` on 32-bit registers for the lanes of the mask.
     #[inline(always)]
     pub(crate) fn map2_32(&mut self, d: u32, a: u32, b: u32, f: impl Fn(u32, u32) -> u32) {
-        let (a, b) = (self.r32[a as usize], self.r32[b as usize]);
-        let mask = self.mask;
-        let d = &mut self.r32[d as usize];
-        if mask == ALL {
-            for l in 0..LANES {
-                d[l] = f(a[l], b[l]);
-            }
-        } else {
-            for l in 0..LANES {
-                d[l] = if mask >> l & 1 != 0 { f(a[l], b[l]) } else { d[l] };
-            }
-        }
+        self.map2(d, [a, b], f);
     }
 
     /// `d = f(a, b, c)` on 32-bit registers for the lanes of the mask.
     #[inline(always)]
-    pub(crate) fn map3_32(
-        &mut self,
-        d: u32,
-        [a, b, c]: [u32; 3],
-        f: impl Fn(u32, u32, u32) -> u32,
-    ) {
-        let (a, b, c) = (self.r32[a as usize], self.r32[b as usize], self.r32[c as usize]);
-        let mask = self.mask;
-        let d = &mut self.r32[d as usize];
-        if mask == ALL {
-            for l in 0..LANES {
-                d[l] = f(a[l], b[l], c[l]);
-            }
-        } else {
-            for l in 0..LANES {
-                d[l] = if mask >> l & 1 != 0 { f(a[l], b[l], c[l]) } else { d[l] };
-            }
-        }
+    pub(crate) fn map3_32(&mut self, d: u32, abc: [u32; 3], f: impl Fn(u32, u32, u32) -> u32) {
+        self.map3(d, abc, f);
     }
 
     /// Sets a predicate for the lanes of the mask.

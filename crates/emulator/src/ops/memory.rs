@@ -116,7 +116,7 @@ pub(crate) fn resolve(warp: &Warp, space: StateSpace, address: &Addr) -> Resolve
                 *a &= 0xffff_ffff;
             }
         }
-        StateSpace::Local => r.local = warp.mask,
+        StateSpace::Local | StateSpace::Register => r.local = warp.mask,
         StateSpace::Param => r.param = warp.mask,
         StateSpace::Generic => {
             for lane in lanes(warp.mask) {

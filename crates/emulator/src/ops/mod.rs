@@ -22,6 +22,7 @@ pub(crate) mod mma;
 pub(crate) mod mov;
 pub(crate) mod pending;
 pub(crate) mod registers;
+pub(crate) mod soft;
 pub(crate) mod tma;
 pub(crate) mod warp;
 pub(crate) mod wgmma;

@@ -313,6 +313,23 @@ impl Decoder<'_> {
         }
     }
 
+    /// Index of a source of a type of at most 64 bits, in the file of the type's class.
+    pub(crate) fn source_index(&mut self, operand: &Operand, ty: Type) -> Result<u32, Reason> {
+        match self.source(operand, ty)? {
+            Value::R32(i) | Value::R64(i) | Value::Pred(i) => Ok(i),
+            Value::R128(_) | Value::Sink => Err("a 128-bit value cannot be used here".to_owned()),
+        }
+    }
+
+    /// Index of a destination of a type of 16 to 64 bits, in the file of the type's class.
+    pub(crate) fn destination_index(&self, operand: &Operand, ty: Type) -> Result<u32, Reason> {
+        match ty.bits() {
+            64 => self.d64(operand),
+            16 | 32 => self.d32(operand),
+            _ => Err(format!("a destination of type .{} cannot be used here", ty.text())),
+        }
+    }
+
     /// A 32-bit source (16-bit registers too): index of the register or constant.
     pub(crate) fn s32(&mut self, operand: &Operand) -> Result<u32, Reason> {
         match operand {
@@ -533,6 +550,7 @@ fn kind_of(operand: &Operand) -> &'static str {
         Operand::Symbol(_, _) => "a symbol",
         Operand::Label(_) => "a label",
         Operand::List(_) => "a list",
+        Operand::Prototype(_) => "a prototype",
     }
 }
 

@@ -161,6 +161,15 @@ impl<'a> Cursor<'a> {
         Some(self.slice(start, self.at))
     }
 
+    /// Looks at the next word without taking it.
+    pub(super) fn peek_word(&mut self) -> Option<&'a str> {
+        self.space();
+        let at = self.at;
+        let word = self.try_word();
+        self.at = at;
+        word
+    }
+
     pub(super) fn word(&mut self, what: &str) -> Result<&'a str, ParseError> {
         match self.try_word() {
             Some(word) => Ok(word),
@@ -188,9 +197,9 @@ impl<'a> Cursor<'a> {
     /// Looks at the next `.word` without taking it.
     pub(super) fn peek_dotted(&mut self) -> Option<&'a str> {
         self.space();
-        let (at, line, line_start) = (self.at, self.line, self.line_start);
+        let at = self.at;
         let word = self.try_dotted();
-        (self.at, self.line, self.line_start) = (at, line, line_start);
+        self.at = at;
         word
     }
 

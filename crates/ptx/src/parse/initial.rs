@@ -99,7 +99,7 @@ impl Parser<'_> {
         self.count_initial(1, sink.ty)?;
         self.cursor.space();
         let place = self.cursor.place();
-        let Some(word) = self.cursor.try_word() else {
+        let Some(word) = self.cursor.peek_word().filter(|w| *w != "WARP_SZ") else {
             let value = self.constant()?;
             if self.cursor.peek() == b'(' {
                 let message = "a mask over an address, like `0xFF(name)`, is not supported";
@@ -111,11 +111,7 @@ impl Parser<'_> {
             sink.bytes(&bytes);
             return Ok(());
         };
-        if word == "WARP_SZ" {
-            let bytes = encode(Immediate::Integer(32), sink.ty);
-            sink.bytes(&bytes.unwrap_or_default());
-            return Ok(());
-        }
+        self.cursor.try_word();
         let generic = word == "generic";
         let name = if generic {
             self.cursor.expect(b'(')?;

@@ -2,7 +2,7 @@
 
 use super::scope::{FunctionState, Name};
 use super::{ParseError, Parser};
-use crate::instruction::{Address, Base, Immediate, Operand};
+use crate::instruction::{Address, Base, Operand};
 use crate::module::Symbol;
 use crate::types::SpecialRegister;
 
@@ -49,14 +49,15 @@ impl<'a> Parser<'a> {
         }
         let place = self.cursor.place();
         let word = match first {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$' | b'%' => self.cursor.word("an operand")?,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$' | b'%'
+                if self.cursor.peek_word() != Some("WARP_SZ") =>
+            {
+                self.cursor.word("an operand")?
+            }
             _ => return Ok(Operand::Immediate(self.constant()?)),
         };
         if word == "_" {
             return Ok(Operand::Sink);
-        }
-        if word == "WARP_SZ" {
-            return Ok(Operand::Immediate(Immediate::Integer(32)));
         }
         match self.name(state, word) {
             Some(Name::Register(register)) => Ok(Operand::Register(register)),
