@@ -9,6 +9,8 @@ pub(crate) mod clock;
 pub(crate) mod global;
 pub(crate) mod race;
 pub(crate) mod register;
+pub(crate) mod runs;
+pub(crate) mod shadow;
 
 use crate::machine::context::{ClusterState, Cx, Env};
 use crate::machine::warp::{Lanes64, Warp};
@@ -40,24 +42,27 @@ pub(crate) struct WarpAccess<'a> {
     pub(crate) strong: bool,
 }
 
-/// An access of shared memory by a warp through the generic proxy.
-pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
-    if cx.env.options.checks.uninitialised && access.kind != Kind::Write {
-        race::uninitialised_shared(cx, warp, access);
-    }
+/// An access of shared memory by a warp through the generic proxy. Returns the lanes that store where
+/// another lane stores too: see [`race::stores_disagree`].
+pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> u32 {
+    let mut checked = race::Checked::default();
     if cx.env.options.checks.races {
-        race::shared_access(cx, warp, access);
+        checked = race::shared_access(cx, warp, access);
+    }
+    // Bytes whose writer is not waited for are a race, not bytes that nobody wrote.
+    if cx.env.options.checks.uninitialised && access.kind != Kind::Write && !checked.raced {
+        race::uninitialised_shared(cx, warp, access);
     }
     if cx.env.options.checks.performance {
         bank::shared_access(cx, warp, access);
     }
     if access.kind != Kind::Read {
-        for lane in lanes(access.lanes) {
-            let address = access.addresses[lane] as u32;
-            let (rank, offset) = crate::memory::window::split_shared(address, cx.rank);
-            cx.cluster.ctas[rank as usize].mark_written(offset, access.bytes);
-        }
+        runs::each_run(access, true, |run| {
+            let (rank, offset) = crate::memory::window::split_shared(run.address as u32, cx.rank);
+            cx.cluster.ctas[rank as usize].mark_written(offset, run.count * access.bytes);
+        });
     }
+    checked.twice
 }
 
 /// An access of global memory by a warp. Initialisation is checked and noted by the caller, who knows the

@@ -4,25 +4,51 @@
 //! warps; W.. their bulk stores (count: bulk group), 2W.. their wgmmas (count: wgmma group), 3W.. their
 //! `cp.async` copies (count: group), 4W.. mbarriers (count: phase + 1), under which copies into shared memory
 //! that complete on them are recorded.
+//!
+//! What orders what (PTX ISA 8.6, 8.9, 9.7.13.4): a warp sees what others released to a barrier that it
+//! acquired; asynchronous work is seen by who observes its completion; a generic write before an
+//! asynchronous access needs `fence.proxy.async` on the way besides. Lanes of one warp are ordered among
+//! themselves by `bar.warp.sync` and barriers only, not by shuffles.
 
+use std::collections::HashMap;
+
+use crate::check::clock::Clock;
+use crate::check::runs::each_run;
+use crate::check::shadow::{Access, Conflict, Found, PAGE, Shadow, Stripe, View};
 use crate::check::{Kind, Proxy, WarpAccess};
-use crate::machine::context::{Cx, Env};
+use crate::machine::context::{Cx, Env, Who};
 use crate::machine::cta::Cta;
 use crate::machine::warp::Warp;
+use crate::memory::window::split_shared;
+use crate::report::FindingKind;
+
+/// No page yet.
+const NO_PAGE: u32 = u32::MAX;
 
 /// Shadow of the shared memory of a cluster's blocks.
 #[derive(Debug, Default)]
 pub(crate) struct RaceState {
-    /// Warps of the cluster.
+    /// Warps of the cluster, and of a block.
     warps: u32,
-    /// Rank and offset of the mbarriers that have an actor, by actor.
-    mbarriers: Vec<(u32, u32)>,
+    warps_per_cta: u32,
+    /// Rank and offset of the mbarriers that have an actor.
+    mbarriers: HashMap<(u32, u32), u32>,
+    shadow: Shadow,
+    /// Per block, the numbers of the pages of its shared memory.
+    pages: Vec<Vec<u32>>,
 }
 
 impl RaceState {
     /// Shadow for these blocks.
-    pub(crate) fn new(_env: &Env<'_>, _ctas: &[Cta], warps: u32) -> RaceState {
-        RaceState { warps, mbarriers: Vec::new() }
+    pub(crate) fn new(_env: &Env<'_>, ctas: &[Cta], warps: u32) -> RaceState {
+        let pages = |c: &Cta| vec![NO_PAGE; c.shared.len().div_ceil(PAGE as usize)];
+        RaceState {
+            warps,
+            warps_per_cta: warps / (ctas.len() as u32).max(1),
+            mbarriers: HashMap::new(),
+            shadow: Shadow::default(),
+            pages: ctas.iter().map(pages).collect(),
+        }
     }
 
     /// The actor of a warp's bulk stores.
@@ -42,20 +68,236 @@ impl RaceState {
 
     /// The actor of an mbarrier.
     pub(crate) fn mbarrier_actor(&mut self, rank: u32, offset: u32) -> u32 {
-        let known = self.mbarriers.iter().position(|&m| m == (rank, offset));
-        let index = known.unwrap_or_else(|| {
-            self.mbarriers.push((rank, offset));
-            self.mbarriers.len() - 1
-        });
-        4 * self.warps + index as u32
+        let next = 4 * self.warps + self.mbarriers.len() as u32;
+        *self.mbarriers.entry((rank, offset)).or_insert(next)
+    }
+
+    /// The mbarrier of an actor.
+    fn mbarrier_of(&self, actor: u32) -> Option<(u32, u32)> {
+        self.mbarriers.iter().find(|&(_, &a)| a == actor).map(|(&place, _)| place)
+    }
+
+    /// The party of a record in a cluster whose blocks are these.
+    pub(crate) fn party(&self, access: &Access, ctas: &[Cta]) -> Who {
+        let issuer = u32::from(access.issuer);
+        let per_cta = self.warps_per_cta.max(1);
+        let cta = ctas.get((issuer / per_cta) as usize).map_or([0; 3], |c| c.id);
+        Who { cta, warp: issuer % per_cta, lanes: access.all_lanes(), pc: access.pc }
+    }
+
+    /// Records and checks an access to consecutive bytes of one block.
+    fn range(
+        &mut self,
+        rank: u32,
+        offset: u32,
+        len: u32,
+        new: Access,
+        stripe: Option<Stripe>,
+        writes: bool,
+        view: &View<'_>,
+        found: &mut Found,
+    ) {
+        let Some(pages) = self.pages.get_mut(rank as usize) else { return };
+        let (mut at, end) = (u64::from(offset), u64::from(offset) + u64::from(len));
+        while at < end {
+            let next = ((at / PAGE + 1) * PAGE).min(end);
+            let Some(page) = pages.get_mut((at / PAGE) as usize) else { return };
+            if *page == NO_PAGE {
+                *page = self.shadow.add_page();
+            }
+            self.shadow.access(*page, at, next - at, new, stripe, writes, view, found);
+            at = next;
+        }
+    }
+
+    /// What kind of work an actor is, with what must happen before others may come after it.
+    pub(crate) fn remedy(&self, old: &Access, old_writes: bool) -> String {
+        let w = self.warps.max(1);
+        match old.actor / w {
+            0 => "put a barrier between them: bar.sync, or an mbarrier arrive after the first and a wait before the second".to_owned(),
+            1 => "wait for the store with cp.async.bulk.wait_group (.read is enough where only the source is used again) in the thread that issued it, then order the second access after that".to_owned(),
+            2 => "cover the wgmma with wgmma.wait_group, then order the second access after that".to_owned(),
+            3 => "wait for the copy with cp.async.wait_group in every thread that issued it (or cp.async.mbarrier.arrive), then order the second access after that with a barrier".to_owned(),
+            _ => {
+                let at = self.mbarrier_of(old.actor);
+                let at = at.map_or(String::new(), |(rank, offset)| {
+                    format!(" at shared offset {offset:#x} of block {rank} of the cluster")
+                });
+                let what = if old_writes { "copy" } else { "copy's reading" };
+                format!("wait on the mbarrier{at}, on which the {what} completes, before the second access")
+            }
+        }
     }
 }
 
-/// Checks and records an access by a warp through the generic proxy.
-pub(crate) fn shared_access(_cx: &mut Cx<'_>, _warp: &Warp, _access: &WarpAccess<'_>) {}
+fn view<'a>(warp: &'a Warp, lanes: u32) -> View<'a> {
+    View {
+        clock: &warp.clock,
+        warp: warp.actor,
+        cluster: 0,
+        lanes_ordered: warp.lanes_ordered,
+        lanes,
+        stride: 0,
+        global: false,
+    }
+}
+
+/// Checks and records an access by a warp through the generic proxy. Returns the lanes whose store may hit
+/// bytes that another lane stores to in the same execution of the instruction; see [`stores_disagree`].
+pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> Checked {
+    let mut found = Found::default();
+    let view = view(warp, warp.mask);
+    let strong = access.strong || access.kind == Kind::Atomic;
+    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong);
+    let writes = access.kind != Kind::Read;
+    let shift = access.bytes.trailing_zeros();
+    let (own, race) = (cx.rank, &mut cx.cluster.race);
+    each_run(access, !writes, |run| {
+        let (rank, offset) = split_shared(run.address as u32, own);
+        let stripe = Stripe {
+            origin: u64::from(offset),
+            lane: run.lane,
+            shift,
+            broadcast: run.broadcast,
+        };
+        let len = run.count * access.bytes;
+        race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
+    });
+    finish(cx, warp, access, found)
+}
+
+/// What a check of an access by lanes found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checked {
+    /// A race was reported.
+    pub(crate) raced: bool,
+    /// Lanes that store where another lane stores in the same execution.
+    pub(crate) twice: u32,
+}
+
+/// Reports what a shared access ran into.
+fn finish(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>, mut found: Found) -> Checked {
+    let twice = overlapping(access, found.again);
+    if twice == 0 {
+        found.twice_is_conflict();
+    }
+    let raced = found.first.is_some();
+    if let Some((conflict, old, old_writes, at)) = found.first {
+        let who = Who::of(warp, cx.cta().id, found.lanes);
+        let what = match access.kind {
+            Kind::Read => "read",
+            Kind::Write => "write",
+            Kind::Atomic => "atomic operation",
+        };
+        let place = format!("shared offset {at:#x}");
+        report(cx, who, (conflict, old, old_writes, at), what, &place);
+    }
+    Checked { raced, twice }
+}
+
+/// Lanes of a mask whose bytes overlap those of another lane.
+pub(crate) fn overlapping(access: &WarpAccess<'_>, mask: u32) -> u32 {
+    let mut out = 0;
+    if mask != 0 {
+        let bytes = u64::from(access.bytes);
+        for a in super::lanes(access.lanes) {
+            for b in super::lanes(access.lanes & !(u32::MAX >> (31 - a))) {
+                if access.addresses[a].abs_diff(access.addresses[b]) < bytes {
+                    out |= 1 << a | 1 << b;
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Reports stores of different values by lanes of one instruction to one place (PTX ISA 8.9: neither of
+/// them is ordered; with equal values the result is the same).
+pub(crate) fn stores_disagree(
+    cx: &mut Cx<'_>,
+    warp: &Warp,
+    access: &WarpAccess<'_>,
+    twice: u32,
+    value: impl Fn(usize) -> u128,
+) {
+    for a in super::lanes(twice) {
+        for b in super::lanes(twice & !(u32::MAX >> (31 - a))) {
+            let bytes = u64::from(access.bytes);
+            let (at, other) = (access.addresses[a], access.addresses[b]);
+            let equal = at == other && value(a) == value(b);
+            if at.abs_diff(other) < bytes && !equal {
+                cx.find(warp, 1 << a | 1 << b, FindingKind::Race, Some(at), || {
+                    format!("lanes {a} and {b} store different values to {at:#x} in one instruction; which one stays is not defined")
+                });
+                return;
+            }
+        }
+    }
+}
+
+/// Adds the finding of a conflict in memory whose actors are those of this cluster.
+pub(crate) fn report(
+    cx: &mut Cx<'_>,
+    who: Who,
+    (conflict, old, old_writes, at): (Conflict, Access, bool, u64),
+    what: &str,
+    place: &str,
+) {
+    let race = &cx.cluster.race;
+    let other = race.party(&old, &cx.cluster.ctas);
+    let before = if old_writes { "write" } else { "read" };
+    let before = if old.is_async() { format!("asynchronous {before}") } else { before.to_owned() };
+    let kind = match conflict {
+        Conflict::Fence => FindingKind::MissingProxyFence,
+        _ => FindingKind::Race,
+    };
+    let remedy = race.remedy(&old, old_writes);
+    cx.cluster.findings.add(kind, who, Some(other), Some(at), || match conflict {
+        Conflict::Lanes => format!(
+            "a {what} at {place} is not ordered after a {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them"
+        ),
+        Conflict::Order => {
+            format!("a {what} at {place} is not ordered after an earlier {before}; {remedy}")
+        }
+        Conflict::Fence => format!(
+            "an {what} at {place} comes after a write through the generic proxy without fence.proxy.async between them; the writer must execute it after the write and before the barrier (PTX ISA 8.6)"
+        ),
+    });
+}
 
 /// Reports lanes that read bytes which nothing wrote.
-pub(crate) fn uninitialised_shared(_cx: &mut Cx<'_>, _warp: &Warp, _access: &WarpAccess<'_>) {}
+pub(crate) fn uninitialised_shared(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
+    let mut bad = 0u32;
+    let mut first = None;
+    each_run(access, true, |run| {
+        let (rank, offset) = split_shared(run.address as u32, cx.rank);
+        let cta = &cx.cluster.ctas[rank as usize];
+        if cta.first_unwritten(offset, run.count * access.bytes).is_none() {
+            return;
+        }
+        for i in 0..run.count {
+            let at = offset + i * access.bytes;
+            if let Some(missing) = cta.first_unwritten(at, access.bytes) {
+                bad |= if run.broadcast { access.lanes } else { 1 << (run.lane + i) };
+                first.get_or_insert((rank, missing));
+            }
+        }
+    });
+    if let Some((rank, at)) = first {
+        report_unwritten(cx, warp, bad, rank, at);
+    }
+}
+
+fn report_unwritten(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, rank: u32, at: u32) {
+    let own = rank == cx.rank;
+    cx.find(warp, lanes, FindingKind::UninitialisedShared, Some(u64::from(at)), || {
+        let whose = match own {
+            true => String::new(),
+            false => format!(" of block {rank} of the cluster"),
+        };
+        format!("the byte at shared offset {at:#x}{whose} is read but nothing wrote it")
+    });
+}
 
 /// A range of shared memory used by asynchronous work: a copy, a wgmma's operand.
 pub(crate) struct RangeAccess {
@@ -72,6 +314,43 @@ pub(crate) struct RangeAccess {
 
 /// Checks and records an access by asynchronous work that lanes of `warp` start now. It must come after
 /// all that the warp has not seen complete (PTX ISA 8.6; what needs which fence: a generic write before an
-/// async access needs `fence.proxy.async` by the writer, everything else needs order only). Reads of bytes
+/// async access needs `fence.proxy.async` on the way, everything else needs order only). Reads of bytes
 /// that nothing wrote are reported too; writes are noted as written by whoever completes the work.
-pub(crate) fn range_access(_cx: &mut Cx<'_>, _warp: &Warp, _lanes: u32, _access: &RangeAccess) {}
+///
+/// Whether the bytes were written is known when the work starts: what is written by work that is still
+/// under way then is a race.
+pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, access: &RangeAccess) {
+    let checks = &cx.env.options.checks;
+    let (races, uninitialised) = (checks.races, checks.uninitialised);
+    let writes = access.kind != Kind::Read;
+    if races {
+        let mut found = Found::default();
+        let new =
+            Access::by_work(access.actor, access.count, warp.pc, warp.actor as u16, lanes)
+                .through_async(access.proxy == Proxy::Async);
+        let view = view(warp, lanes);
+        let (rank, offset, len) = (access.rank, access.offset, access.len);
+        cx.cluster.race.range(rank, offset, len, new, None, writes, &view, &mut found);
+        if let Some(first) = found.first {
+            let who = Who::of(warp, cx.cta().id, lanes);
+            let what = match (access.proxy, writes) {
+                (Proxy::Async, true) => "asynchronous write",
+                (Proxy::Async, false) => "asynchronous read",
+                (Proxy::Generic, true) => "cp.async write",
+                (Proxy::Generic, false) => "cp.async read",
+            };
+            let place = format!("shared offset {:#x}", first.3);
+            report(cx, who, first, what, &place);
+            if first.0 == Conflict::Order {
+                return;
+            }
+        }
+    }
+    if uninitialised && !writes {
+        let cta = cx.cluster.ctas.get(access.rank as usize);
+        let missing = cta.and_then(|c| c.first_unwritten(access.offset, access.len));
+        if let Some(at) = missing {
+            report_unwritten(cx, warp, lanes, access.rank, at);
+        }
+    }
+}

@@ -82,9 +82,9 @@ pub(crate) struct Warp {
     pub(crate) local: Vec<u8>,
     /// What the warp has seen of others; see [`Clock`].
     pub(crate) clock: Clock,
-    /// Times the lanes were ordered among themselves (`bar.warp.sync`, barriers): lanes of one warp race
-    /// unless this moved in between.
-    pub(crate) lane_epoch: u32,
+    /// The warp's count when its lanes were last ordered among themselves (`bar.warp.sync`, barriers):
+    /// accesses of different lanes race if both come after it.
+    pub(crate) lanes_ordered: u32,
 
     /// A `barrier.red` whose result is not taken yet.
     pub(crate) reducing: Option<u64>,
@@ -137,7 +137,7 @@ impl Warp {
             tid,
             local: vec![0; kernel.local_bytes as usize * LANES],
             clock: Clock::of(actor),
-            lane_epoch: 0,
+            lanes_ordered: 0,
             reducing: None,
             cp_async: CpAsyncState::default(),
             bulk: BulkState::default(),
@@ -145,6 +145,12 @@ impl Warp {
             executed: 0,
             lanes_executed: 0,
         }
+    }
+
+    /// Orders the lanes among themselves.
+    pub(crate) fn order_lanes(&mut self) {
+        self.clock.tick();
+        self.lanes_ordered = self.clock.now();
     }
 
     /// Whether every lane has exited.

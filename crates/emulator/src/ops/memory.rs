@@ -2,6 +2,7 @@
 
 use zeroforge_ptx::{Instruction, Modifier, Opcode, StateSpace, Type};
 
+use crate::check::race::stores_disagree;
 use crate::check::{Kind, WarpAccess, global_access, lanes, shared_access};
 use crate::machine::context::Cx;
 use crate::machine::warp::{LANES, Warp};
@@ -278,6 +279,15 @@ fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
     }
 }
 
+/// All elements that a lane stores, as one number.
+fn joined_value(op: &MemoryOp, warp: &Warp, lane: usize) -> u128 {
+    let bits = 8 * op.size;
+    let mask = if bits == 128 { u128::MAX } else { (1 << bits) - 1 };
+    op.values.iter().rev().fold(0, |all, &value| {
+        all.checked_shl(bits).unwrap_or(0) | get_value(warp, value, lane) & mask
+    })
+}
+
 fn execute_load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     let Detail::Memory(op) = &inst.detail else { return Step::Stop };
     let r = resolve(warp, op.space, &op.address);
@@ -409,7 +419,11 @@ fn execute_store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             bytes,
             strong: op.strong,
         };
-        shared_access(cx, warp, &access);
+        let twice = shared_access(cx, warp, &access);
+        if twice != 0 {
+            let joined = |lane| joined_value(op, warp, lane);
+            stores_disagree(cx, warp, &access, twice, joined);
+        }
         for lane in lanes(mask) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
             for (k, &value) in op.values.iter().enumerate() {

@@ -1,0 +1,510 @@
+//! What is remembered of accesses, for the race detectors of shared and of global memory.
+//!
+//! Memory is watched in cells of 16 bytes. A cell remembers the last write and the reads since, in records
+//! that say which bytes they touched and which lane touched which byte, so that neighbouring small stores
+//! of different lanes are told apart. One record of each sort is kept in place; what does not fit in it (reads
+//! by several warps, stores of single bytes in odd orders) goes to a list beside.
+//!
+//! A read is forgotten when a later one that it happened before covers its bytes: whoever comes after the
+//! later one comes after both. A write replaces what it covers.
+
+use crate::check::clock::Clock;
+
+/// Bytes of a cell.
+pub(crate) const CELL: u64 = 16;
+/// Bytes of a page of cells.
+pub(crate) const PAGE: u64 = 4096;
+const CELLS: usize = (PAGE / CELL) as usize;
+
+/// Lane of a byte that at least two lanes touched.
+const MANY: i8 = i8::MAX;
+/// Shift with which all bytes of a cell belong to the base lane.
+const WHOLE: u8 = 5;
+
+const ASYNC: u8 = 1;
+const STRONG: u8 = 2;
+/// Issued for a range by lanes together, not lane by lane.
+const RANGE: u8 = 4;
+
+/// A record of an access to a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// Who, as clocks know it, and its count then.
+    pub(crate) actor: u32,
+    pub(crate) count: u32,
+    /// Instruction.
+    pub(crate) pc: u32,
+    /// The warp that executed the instruction.
+    pub(crate) issuer: u16,
+    /// Bytes of the cell; 0 for no record.
+    mask: u16,
+    /// Byte b belongs to lane `base + (b >> shift)`.
+    base: i8,
+    shift: u8,
+    flags: u8,
+}
+
+impl Access {
+    /// A record of lanes that access `1 << shift` bytes each, one after the other. `base` and the bytes are set
+    /// per cell.
+    pub(crate) fn by_lanes(warp: u32, count: u32, pc: u32, issuer: u16, strong: bool) -> Access {
+        let flags = if strong { STRONG } else { 0 };
+        Access { actor: warp, count, pc, issuer, flags, ..Access::default() }
+    }
+
+    /// A record of asynchronous work.
+    pub(crate) fn by_work(actor: u32, count: u32, pc: u32, issuer: u16, lanes: u32) -> Access {
+        let base = match lanes.count_ones() {
+            1 => lanes.trailing_zeros() as i8,
+            _ => MANY,
+        };
+        Access { actor, count, pc, issuer, base, shift: WHOLE, flags: RANGE, ..Access::default() }
+    }
+
+    pub(crate) fn through_async(mut self, yes: bool) -> Access {
+        self.flags |= if yes { ASYNC } else { 0 };
+        self
+    }
+
+    #[inline]
+    pub(crate) fn is_async(&self) -> bool {
+        self.flags & ASYNC != 0
+    }
+
+    #[inline]
+    fn is_strong(&self) -> bool {
+        self.flags & STRONG != 0
+    }
+
+    #[inline]
+    fn is_range(&self) -> bool {
+        self.flags & RANGE != 0
+    }
+
+    #[inline]
+    fn same_lanes(&self, other: &Access) -> bool {
+        self.base == other.base && self.shift == other.shift && self.base != MANY
+    }
+
+    fn lane_of(&self, byte: u32) -> Option<u32> {
+        (self.base != MANY).then(|| (i32::from(self.base) + (byte >> self.shift) as i32) as u32)
+    }
+
+    /// Lanes that touched bytes of a mask.
+    pub(crate) fn lanes(&self, mask: u16) -> u32 {
+        let mut lanes = 0;
+        for byte in (0..16).filter(|b| (self.mask & mask) >> b & 1 != 0) {
+            match self.lane_of(byte) {
+                Some(lane) => lanes |= 1u32.checked_shl(lane).unwrap_or(0),
+                None => return u32::MAX,
+            }
+        }
+        lanes
+    }
+
+    /// Lanes that touched any byte.
+    pub(crate) fn all_lanes(&self) -> u32 {
+        self.lanes(u16::MAX)
+    }
+
+    /// Whether different lanes of one warp touched a byte.
+    fn lanes_differ(&self, new: &Access, view: &View<'_>) -> bool {
+        if new.is_range() {
+            return self.lanes(new.mask) & !view.lanes != 0;
+        }
+        if self.same_lanes(new) {
+            return false;
+        }
+        let both = self.mask & new.mask;
+        (0..16).filter(|b| both >> b & 1 != 0).any(|b| match (self.lane_of(b), new.lane_of(b)) {
+            (Some(a), Some(b)) => a != b,
+            _ => true,
+        })
+    }
+
+    fn merges(&self, new: &Access) -> bool {
+        self.actor == new.actor
+            && self.count == new.count
+            && self.pc == new.pc
+            && self.flags == new.flags
+            && self.base == new.base
+            && self.shift == new.shift
+    }
+}
+
+/// How the one who accesses now sees what was before.
+pub(crate) struct View<'a> {
+    pub(crate) clock: &'a Clock,
+    /// The warp, as an actor of its cluster, and its cluster.
+    pub(crate) warp: u32,
+    pub(crate) cluster: u64,
+    /// The warp's count when its lanes were last ordered among themselves.
+    pub(crate) lanes_ordered: u32,
+    /// For ranges: the lanes that issue.
+    pub(crate) lanes: u32,
+    /// Actors of a cluster where records are of all clusters of the launch; 0 where they are of one.
+    pub(crate) stride: u32,
+    /// Whether the memory is global: proxy fences may name a space.
+    pub(crate) global: bool,
+}
+
+impl View<'_> {
+    /// The number under which an actor of the own cluster is recorded.
+    pub(crate) fn number(&self, actor: u32) -> u32 {
+        match self.stride {
+            0 => actor,
+            stride => (self.cluster as u32).wrapping_mul(stride).wrapping_add(actor),
+        }
+    }
+
+    /// What is seen of an actor: any access, and what is visible to async ones.
+    #[inline]
+    fn seen(&self, actor: u32) -> (u32, u32) {
+        if self.stride != 0 {
+            let (cluster, local) = (u64::from(actor / self.stride), actor % self.stride);
+            if cluster != self.cluster {
+                return self.clock.seen_other(cluster, local);
+            }
+            return (self.clock.seen(local), self.clock.seen_async_global(local));
+        }
+        let fenced = match self.global {
+            true => self.clock.seen_async_global(actor),
+            false => self.clock.seen_async(actor),
+        };
+        (self.clock.seen(actor), fenced)
+    }
+
+    /// Why `new` may not come after `old`, if it may not. `old_writes`: reads need no proxy fence.
+    #[inline]
+    fn judge(&self, old: &Access, old_writes: bool, new: &Access) -> Option<Conflict> {
+        if old.mask & new.mask == 0 || old.is_strong() && new.is_strong() {
+            return None;
+        }
+        let own = old.actor == self.number(self.warp);
+        if own && !old.is_range() {
+            if old.count >= self.lanes_ordered && old.lanes_differ(new, self) {
+                return Some(Conflict::Lanes);
+            }
+            if !new.is_async() {
+                return None;
+            }
+        }
+        let (generic, fenced) = self.seen(old.actor);
+        if generic < old.count {
+            return Some(Conflict::Order);
+        }
+        let needs_fence = old_writes && new.is_async() && !old.is_async();
+        (needs_fence && fenced < old.count).then_some(Conflict::Fence)
+    }
+
+    /// Whether `old` happened before `new`, fences aside.
+    #[inline]
+    fn ordered(&self, old: &Access, new: &Access) -> bool {
+        if old.actor == self.number(self.warp) && !old.is_range() {
+            return old.count < self.lanes_ordered || !old.lanes_differ(new, self);
+        }
+        self.seen(old.actor).0 >= old.count
+    }
+}
+
+/// What is missing between two accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conflict {
+    /// Lanes of one warp are not ordered.
+    Lanes,
+    /// Nothing orders them.
+    Order,
+    /// They are ordered, but through different proxies.
+    Fence,
+}
+
+/// What an access ran into.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The first conflict: what is missing, the older access, whether it writes, where.
+    pub(crate) first: Option<(Conflict, Access, bool, u64)>,
+    /// Lanes with a conflict of that sort.
+    pub(crate) lanes: u32,
+    /// Lanes that write what another lane wrote by the same instruction since the lanes were ordered, and
+    /// what that was: one execution of it, or two.
+    pub(crate) again: u32,
+    again_first: Option<(Access, u64)>,
+}
+
+impl Found {
+    /// Counts the lanes that wrote twice as a conflict: the instruction ran twice.
+    pub(crate) fn twice_is_conflict(&mut self) {
+        if let (None, Some((old, at))) = (self.first, self.again_first) {
+            self.first = Some((Conflict::Lanes, old, true, at));
+            self.lanes = self.again;
+        }
+    }
+}
+
+/// 16 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cell {
+    write: Access,
+    read: Access,
+    /// Further records: one plus the index of a list.
+    more: u32,
+}
+
+/// Lists of further records.
+#[derive(Debug, Default)]
+struct Lists {
+    lists: Vec<Vec<(bool, Access)>>,
+    free: Vec<u32>,
+}
+
+impl Lists {
+    fn push(&mut self, cell: &mut Cell, writes: bool, access: Access) {
+        if cell.more == 0 {
+            cell.more = self.free.pop().unwrap_or_else(|| {
+                self.lists.push(Vec::new());
+                self.lists.len() as u32
+            });
+        }
+        let list = &mut self.lists[cell.more as usize - 1];
+        let known = list.iter_mut().find(|(w, a)| *w == writes && a.merges(&access));
+        match known {
+            Some((_, a)) => a.mask |= access.mask,
+            None => list.push((writes, access)),
+        }
+    }
+
+    /// Takes bytes away from records for which `superseded` says so.
+    fn trim(&mut self, cell: &mut Cell, mask: u16, superseded: impl Fn(bool, &Access) -> bool) {
+        let list = &mut self.lists[cell.more as usize - 1];
+        list.retain_mut(|(writes, a)| {
+            if a.mask & mask != 0 && superseded(*writes, a) {
+                a.mask &= !mask;
+            }
+            a.mask != 0
+        });
+        if list.is_empty() {
+            self.free.push(cell.more);
+            cell.more = 0;
+        }
+    }
+}
+
+impl Cell {
+    /// Checks an access against what is known and records it.
+    #[inline]
+    fn access(
+        &mut self,
+        lists: &mut Lists,
+        at: u64,
+        new: &Access,
+        writes: bool,
+        view: &View<'_>,
+        found: &mut Found,
+    ) {
+        if self.write.mask & new.mask != 0 {
+            note(view, &self.write, true, new, writes, at, found);
+        }
+        if writes && self.read.mask & new.mask != 0 {
+            note(view, &self.read, false, new, writes, at, found);
+        }
+        if self.more != 0 {
+            for (old_writes, old) in &lists.lists[self.more as usize - 1] {
+                if writes || *old_writes {
+                    note(view, old, *old_writes, new, writes, at, found);
+                }
+            }
+        }
+        match writes {
+            true => self.record_write(lists, new, view),
+            false => self.record_read(lists, new, view),
+        }
+    }
+
+    #[inline]
+    fn record_read(&mut self, lists: &mut Lists, new: &Access, view: &View<'_>) {
+        let old = &mut self.read;
+        if old.mask == 0 && self.more == 0 {
+            *old = *new;
+            return;
+        }
+        if old.actor == new.actor && old.count == new.count && old.flags == new.flags {
+            if old.same_lanes(new) && (old.pc == new.pc || old.mask == new.mask) {
+                old.mask |= new.mask;
+                return;
+            }
+            if old.mask == new.mask && !new.is_range() {
+                (old.base, old.shift) = (MANY, WHOLE);
+                return;
+            }
+        }
+        if old.mask & new.mask != 0 && view.ordered(old, new) {
+            old.mask &= !new.mask;
+        }
+        let rest = std::mem::replace(old, *new);
+        if self.more != 0 {
+            let superseded = |writes: bool, a: &Access| !writes && view.ordered(a, new);
+            lists.trim(self, new.mask, superseded);
+        }
+        if rest.mask != 0 {
+            lists.push(self, false, rest);
+        }
+    }
+
+    #[inline]
+    fn record_write(&mut self, lists: &mut Lists, new: &Access, view: &View<'_>) {
+        // Strong accesses that nothing orders are no race: the last of every warp is kept.
+        let stays = |a: &Access| {
+            a.is_strong() && new.is_strong() && a.actor != new.actor && !view.ordered(a, new)
+        };
+        if self.more != 0 {
+            lists.trim(self, new.mask, |_, a| !stays(a));
+        }
+        if !stays(&self.read) {
+            self.read.mask &= !new.mask;
+        }
+        let old = &mut self.write;
+        if old.mask != 0 && old.actor == new.actor && old.count == new.count {
+            if old.merges(new) && old.base != MANY {
+                old.mask |= new.mask;
+                return;
+            }
+        }
+        if old.actor == new.actor && old.mask == new.mask && old.is_strong() && new.is_strong() {
+            let many = !old.same_lanes(new);
+            *old = *new;
+            if many {
+                (old.base, old.shift) = (MANY, WHOLE);
+            }
+            return;
+        }
+        if !stays(old) {
+            old.mask &= !new.mask;
+        }
+        let rest = std::mem::replace(old, *new);
+        if rest.mask != 0 {
+            lists.push(self, true, rest);
+        }
+    }
+}
+
+#[inline]
+fn note(
+    view: &View<'_>,
+    old: &Access,
+    old_writes: bool,
+    new: &Access,
+    writes: bool,
+    at: u64,
+    found: &mut Found,
+) {
+    let Some(conflict) = view.judge(old, old_writes, new) else { return };
+    note_conflict(conflict, old, old_writes, new, writes, at, found);
+}
+
+#[cold]
+fn note_conflict(
+    conflict: Conflict,
+    old: &Access,
+    old_writes: bool,
+    new: &Access,
+    writes: bool,
+    at: u64,
+    found: &mut Found,
+) {
+    let both = old.mask & new.mask;
+    let at = at + u64::from(both.trailing_zeros());
+    let same = conflict == Conflict::Lanes && old_writes && writes && !new.is_range();
+    if same && old.pc == new.pc && old.count == new.count {
+        found.again |= new.lanes(both);
+        found.again_first.get_or_insert((*old, at));
+        return;
+    }
+    match &found.first {
+        None => {
+            found.first = Some((conflict, *old, old_writes, at));
+            found.lanes = new.lanes(both);
+        }
+        Some((first, ..)) if *first == conflict => found.lanes |= new.lanes(both),
+        _ => {}
+    }
+}
+
+/// Cells of memory that was touched, in pages. Who owns the memory keeps the numbers of its pages.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow {
+    pages: Vec<Box<[Cell; CELLS]>>,
+    lists: Lists,
+}
+
+impl Shadow {
+    /// A new page; its number.
+    pub(crate) fn add_page(&mut self) -> u32 {
+        self.pages.push(Box::new([Cell::default(); CELLS]));
+        self.pages.len() as u32 - 1
+    }
+
+    /// Pages that exist.
+    pub(crate) fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Shadow::default();
+    }
+
+    /// An access to consecutive bytes inside one page. `lane`: of by-lane records, the lane of the byte at
+    /// `origin` and the bytes of a lane as a shift; bytes before and after belong to its neighbours.
+    #[inline]
+    pub(crate) fn access(
+        &mut self,
+        page: u32,
+        at: u64,
+        len: u64,
+        mut new: Access,
+        lane: Option<Stripe>,
+        writes: bool,
+        view: &View<'_>,
+        found: &mut Found,
+    ) {
+        let cells = &mut self.pages[page as usize];
+        let end = at + len;
+        let mut cell = at / CELL * CELL;
+        while cell < end {
+            let from = at.max(cell) - cell;
+            let to = (end - cell).min(CELL);
+            new.mask = ((1u32 << to) - (1u32 << from)) as u16;
+            if let Some(stripe) = lane {
+                stripe.apply(cell, &mut new);
+            }
+            let index = (cell % PAGE / CELL) as usize;
+            cells[index].access(&mut self.lists, cell, &new, writes, view, found);
+            cell += CELL;
+        }
+    }
+}
+
+/// Which lane has which byte of an access by lanes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stripe {
+    /// Address of `lane`'s bytes.
+    pub(crate) origin: u64,
+    pub(crate) lane: u32,
+    /// A lane's bytes are `1 << shift`.
+    pub(crate) shift: u32,
+    /// All lanes access the same bytes.
+    pub(crate) broadcast: bool,
+}
+
+impl Stripe {
+    #[inline]
+    fn apply(&self, cell: u64, new: &mut Access) {
+        if self.broadcast {
+            (new.base, new.shift) = (MANY, WHOLE);
+        } else {
+            let bytes = cell as i64 - self.origin as i64;
+            new.base = (self.lane as i64 + (bytes >> self.shift)) as i8;
+            new.shift = self.shift as u8;
+        }
+    }
+}
