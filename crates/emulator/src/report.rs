@@ -53,7 +53,7 @@ pub enum FindingKind {
     BarrierMisuse,
     /// An `.aligned` or `.sync` instruction that not all its threads reach.
     Divergence,
-    /// A block left while others of its cluster may still use its shared memory.
+    /// A block left while others of its cluster, or copies under way, may still use its shared memory.
     ClusterExit,
     /// Misuse of `setmaxnreg`.
     SetMaxRegisters,

@@ -441,9 +441,10 @@ impl TensorMap {
     }
 
     /// Bytes of a box in shared memory: what a load completes on its mbarrier, elements outside of the
-    /// tensor included.
+    /// tensor included. More than 2^32 - 1 bytes, which no shared memory holds, count as that.
     pub fn box_bytes(&self) -> u32 {
-        self.box_elements().iter().product::<u32>() * self.dtype.bytes()
+        let elements = self.box_elements().iter().map(|&n| u64::from(n)).product::<u64>();
+        u32::try_from(elements * u64::from(self.dtype.bytes())).unwrap_or(u32::MAX)
     }
 
     /// The 128 bytes.

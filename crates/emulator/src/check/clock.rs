@@ -41,6 +41,9 @@ impl Seen {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clock {
     owner: u32,
+    /// The owner's own count that came back to it from others: what it did up to there comes before all that
+    /// any part of it does from then on.
+    returned: u32,
     own: Seen,
     /// Other clusters by index. Shared, because all warps of a block take it over from one another.
     others: Option<Arc<BTreeMap<u64, Seen>>>,
@@ -79,6 +82,12 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> u32 {
         self.seen(self.owner)
+    }
+
+    /// The first own count whose accesses are not known to come before all that follows.
+    #[inline]
+    pub(crate) fn unordered_from(&self) -> u32 {
+        self.returned + 1
     }
 
     /// What the owner has seen of an actor.
@@ -121,6 +130,7 @@ impl Clock {
     /// Takes over all that an object was given.
     pub(crate) fn acquire(&mut self, object: &Clock) {
         self.own.join(&object.own);
+        self.returned = self.returned.max(get(&object.own.generic, self.owner));
         match (&mut self.others, &object.others) {
             (_, None) => {}
             (mine @ None, Some(theirs)) => *mine = Some(Arc::clone(theirs)),

@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 
-use crate::check::clock::Clock;
 use crate::check::runs::each_run;
 use crate::check::shadow::{Access, Conflict, Found, PAGE, Shadow, Stripe, View};
 use crate::check::{Kind, Proxy, WarpAccess};
@@ -135,7 +134,7 @@ fn view<'a>(warp: &'a Warp, lanes: u32) -> View<'a> {
         clock: &warp.clock,
         warp: warp.actor,
         cluster: 0,
-        lanes_ordered: warp.lanes_ordered,
+        lanes_ordered: warp.lanes_ordered.max(warp.clock.unordered_from()),
         lanes,
         stride: 0,
         global: false,

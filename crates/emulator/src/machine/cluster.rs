@@ -4,6 +4,7 @@ use crate::check::clock::Clock;
 use crate::machine::context::{ClusterState, Cx, Env, Findings, Random, Who};
 use crate::machine::cta::Cta;
 use crate::machine::warp::{Wait, Warp};
+use crate::ops::registers::RegisterPool;
 use crate::options::Schedule;
 use crate::program::inst::{NO_GUARD, Step};
 use crate::report::FindingKind;
@@ -54,7 +55,7 @@ impl Cluster {
             let within = unlinear(u64::from(rank), [cx, cy, cz]);
             let cta_id = std::array::from_fn(|i| id[i] * env.config.cluster[i] + within[i]);
             let mut cta = Cta::new(cta_id, rank, threads, shared);
-            cta.free_registers = env.kernel.register_limit().map(|_| 0);
+            cta.registers = RegisterPool::new(env.kernel, env.config, env.device);
             ctas.push(cta);
             for w in 0..warps_per_cta {
                 let actor = rank * warps_per_cta + w;
@@ -143,6 +144,7 @@ impl Cluster {
             return Turn::Progress;
         }
         if self.warps.iter().all(Warp::is_done) {
+            crate::ops::mbarrier_state::at_exit(&mut self.state, env);
             crate::check::at_exit(&mut self.state, env);
             return Turn::Done;
         }
@@ -165,6 +167,7 @@ impl Cluster {
 
     /// Says where every warp stands and what it waits for.
     pub(crate) fn report_deadlock(&mut self, env: &Env<'_>) {
+        crate::ops::mbarrier_state::report_stuck(&mut self.state, env);
         let mut first = None;
         let mut lines = Vec::new();
         for warp in self.warps.iter().filter(|w| !w.is_done()) {
@@ -226,7 +229,7 @@ fn is_over(wait: Wait, rank: u32, state: &ClusterState) -> bool {
             crate::ops::mbarrier::phase_is_over(cta, offset, parity)
         }
         Wait::Cluster { generation } => state.barrier.generation != generation,
-        Wait::Registers { count } => cta.free_registers.is_none_or(|free| free >= count),
+        Wait::Registers { count } => cta.registers.free >= count,
     }
 }
 

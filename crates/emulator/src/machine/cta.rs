@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::check::clock::Clock;
 use crate::memory::window::SHARED_START;
-use crate::ops::mbarrier::MbarrierShadow;
+use crate::ops::cluster::RemoteUses;
+use crate::ops::mbarrier_state::MbarrierShadow;
+use crate::ops::registers::RegisterPool;
 use crate::ops::wgmma::WarpgroupState;
 
 /// One of the 16 named barriers (PTX ISA 9.7.13.1).
@@ -43,8 +45,10 @@ pub(crate) struct Cta {
     pub(crate) mbarriers: BTreeMap<u32, MbarrierShadow>,
     /// One per four warps.
     pub(crate) warpgroups: Vec<WarpgroupState>,
-    /// Registers that `setmaxnreg` may still hand out; None without a register limit.
-    pub(crate) free_registers: Option<u32>,
+    /// Registers that `setmaxnreg` moves.
+    pub(crate) registers: RegisterPool,
+    /// What the cluster's other blocks did to the shared memory.
+    pub(crate) remote: RemoteUses,
     /// Threads that have not exited.
     pub(crate) live_threads: u32,
 }
@@ -61,7 +65,8 @@ impl Cta {
             named: Default::default(),
             mbarriers: BTreeMap::new(),
             warpgroups: (0..threads.div_ceil(128)).map(|_| WarpgroupState::default()).collect(),
-            free_registers: None,
+            registers: RegisterPool::default(),
+            remote: RemoteUses::default(),
             live_threads: threads,
         }
     }

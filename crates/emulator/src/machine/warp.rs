@@ -235,6 +235,11 @@ impl Warp {
                 (self.pc, self.active, self.wait) = (other.pc, other.mask, other.wait);
             }
         }
+        self.join();
+    }
+
+    /// Joins fragments at the running one's instruction and notes where the next may be met.
+    fn join(&mut self) {
         let (pc, mut active) = (self.pc, self.active);
         self.fragments.retain(|f| {
             let joins = f.pc == pc && matches!(f.wait, None | Some(Wait::Lanes));
@@ -272,15 +277,9 @@ impl Warp {
         let Some(at) = at else { return false };
         let f = self.fragments.remove(at);
         (self.pc, self.active, self.wait) = (f.pc, f.mask, None);
-        if !rotate {
-            self.reconverge();
-        } else {
-            let pc = self.pc;
-            let above = self
-                .fragments
-                .iter()
-                .filter(|f| matches!(f.wait, None | Some(Wait::Lanes)) && f.pc > pc);
-            self.meet_at = above.map(|f| f.pc).min().unwrap_or(u32::MAX);
+        match rotate {
+            true => self.join(),
+            false => self.reconverge(),
         }
         true
     }
@@ -290,6 +289,13 @@ impl Warp {
         self.live &= !lanes;
         self.active &= !lanes;
         self.pc += 1;
+        // Nobody waits for lanes that are gone: the others look again.
+        for f in &mut self.fragments {
+            if f.wait == Some(Wait::Lanes) {
+                f.wait = None;
+            }
+        }
+        self.meet_at = 0;
     }
 
     /// Lanes that an instruction on whole warps must have: those that live.
@@ -300,6 +306,13 @@ impl Warp {
     /// Parks the running fragment until other lanes come to this instruction.
     pub(crate) fn wait_for_lanes(&mut self) {
         self.wait = Some(Wait::Lanes);
+    }
+
+    /// Parks some of the running lanes at their instruction until others come to it; the rest go on.
+    pub(crate) fn park(&mut self, lanes: u32) {
+        self.active &= !lanes;
+        self.mask &= !lanes;
+        self.fragments.push(Fragment { pc: self.pc, mask: lanes, wait: Some(Wait::Lanes) });
     }
 
     /// All fragments, the running one first; for reports.

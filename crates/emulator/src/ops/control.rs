@@ -95,12 +95,11 @@ fn exit(_: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
 
 /// Ends lanes; barriers no longer count them.
 pub(crate) fn exit_lanes(warp: &mut Warp, cx: &mut Cx<'_>, lanes: u32) {
-    crate::ops::cluster::check_exit(warp, cx, lanes);
     warp.exit(lanes);
     cx.cta().live_threads -= lanes.count_ones();
     cx.cluster.events += 1;
     crate::ops::barrier::thread_exited(cx);
-    crate::ops::cluster::thread_exited(cx);
+    crate::ops::cluster::thread_exited(warp, cx, lanes);
 }
 
 fn trap(_: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {

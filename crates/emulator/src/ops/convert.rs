@@ -296,7 +296,8 @@ impl ConvertOp {
             }
             Type::F64 => f64::from_bits(bits),
             Type::F16x2 => {
-                let of = |h: u64| self.float(f64::from(f32_of_f16(h as u32 & 0xffff)), self.element());
+                let of =
+                    |h: u64| self.float(f64::from(f32_of_f16(h as u32 & 0xffff)), self.element());
                 return of(bits >> 16) << 8 | of(bits);
             }
             Type::E4m3x2 | Type::E5m2x2 => {

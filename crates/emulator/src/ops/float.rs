@@ -432,8 +432,13 @@ fn upper_flushed(x: f64) -> f64 {
 /// 2^x, correct to 37 bits.
 #[inline(always)]
 pub(crate) fn exp2(x: f32) -> f64 {
+    exp2_of(f64::from(x))
+}
+
+#[inline(always)]
+fn exp2_of(x: f64) -> f64 {
     // Beyond these, the result is 0 or infinity in f32.
-    let y = f64::from(if x > 130.0 { 130.0 } else { x });
+    let y = if x > 130.0 { 130.0 } else { x };
     let y = if y < -160.0 { -160.0 } else { y };
     // Adding 1.5 * 2^52 rounds to an integer, which is then in the lowest bits.
     const MAGIC: f64 = 6_755_399_441_055_744.0;
@@ -488,6 +493,9 @@ fn sin_cos(x: f64) -> (f64, f64) {
     if !x.is_finite() {
         return (f64::NAN, f64::NAN);
     }
+    if x == 0.0 {
+        return (x, 1.0);
+    }
     // π/2 in two parts; the first has 33 bits, so that its product with a count below 2^20 is exact.
     const HIGH: f64 = 1.570_796_326_734_125_614_17;
     const LOW: f64 = 6.077_100_506_506_192_249_32e-11;
@@ -515,12 +523,13 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let y = f64::from(x);
     if x.abs() < 0.125 {
         let q = y * y;
-        let series = 1.0 - q * (1.0 / 3.0 - q * (2.0 / 15.0 - q * (17.0 / 315.0 - q * 62.0 / 2835.0)));
+        let series =
+            1.0 - q * (1.0 / 3.0 - q * (2.0 / 15.0 - q * (17.0 / 315.0 - q * 62.0 / 2835.0)));
         return (y * series) as f32;
     }
     if x.is_nan() {
         return x;
     }
-    let e = exp2((2.0 * y.abs() * std::f64::consts::LOG2_E).min(100.0) as f32);
+    let e = exp2_of(2.0 * y.abs() * std::f64::consts::LOG2_E);
     ((1.0 - 2.0 / (e + 1.0)) as f32).copysign(x)
 }

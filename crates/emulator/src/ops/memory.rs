@@ -267,7 +267,8 @@ fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, 
     }
 }
 
-fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
+/// The bits of a register.
+pub(crate) fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
     match value {
         Value::R32(r) => u128::from(warp.r32[r as usize][lane]),
         Value::R64(r) => u128::from(warp.r64[r as usize][lane]),

@@ -4,6 +4,7 @@
 pub(crate) mod atomic;
 pub(crate) mod barrier;
 pub(crate) mod bulk;
+pub(crate) mod bulk_copy;
 pub(crate) mod call;
 pub(crate) mod cluster;
 pub(crate) mod compare;
@@ -17,6 +18,7 @@ pub(crate) mod integer;
 pub(crate) mod logic;
 pub(crate) mod matrix;
 pub(crate) mod mbarrier;
+pub(crate) mod mbarrier_state;
 pub(crate) mod memory;
 pub(crate) mod mma;
 pub(crate) mod mov;
@@ -24,6 +26,7 @@ pub(crate) mod pending;
 pub(crate) mod registers;
 pub(crate) mod soft;
 pub(crate) mod tma;
+pub(crate) mod tma_copy;
 pub(crate) mod warp;
 pub(crate) mod wgmma;
 
@@ -96,10 +99,10 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
         O::Ld | O::Ldu | O::St => memory::decode(d, i),
         O::Prefetch
         | O::Prefetchu
-        | O::PrefetchTensormap
         | O::Applypriority
         | O::DiscardL2
         | O::CreatePolicy => memory::decode_hint(d, i),
+        O::PrefetchTensormap => tma::decode_prefetch_map(d, i),
         O::Atom | O::Red => atomic::decode(d, i),
         O::Bra
         | O::BrxIdx

@@ -477,7 +477,10 @@ mod tests {
             same(div(F32, x, y, Round::Nearest), f(a) / f(b));
             same(sqrt(F32, x, Round::Nearest), f(a).sqrt());
             let product = f64::from(f(a)) * f64::from(f(b));
-            same(u64::from((sum_to_odd(product, f64::from(f(c))) as f32).to_bits()), f(a).mul_add(f(b), f(c)));
+            same(
+                u64::from((sum_to_odd(product, f64::from(f(c))) as f32).to_bits()),
+                f(a).mul_add(f(b), f(c)),
+            );
         }
     }
 

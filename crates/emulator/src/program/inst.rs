@@ -93,7 +93,6 @@ pub(crate) enum Detail {
     Matrix(Box<ops::matrix::MatrixOp>),
     Convert(Box<ops::convert::ConvertOp>),
     Barrier(Box<ops::barrier::BarrierOp>),
-    Warp(Box<ops::warp::WarpOp>),
     Compare(Box<ops::compare::CompareOp>),
     Special(zeroforge_ptx::SpecialRegister),
     /// Registers of vectors: `mov.b64 {a, b}, r`.

@@ -123,11 +123,6 @@ impl Kernel {
         self.static_shared + dynamic
     }
 
-    /// Registers per thread at launch, where the kernel limits them and `setmaxnreg` can move them.
-    pub(crate) fn register_limit(&self) -> Option<u32> {
-        self.limits.max_registers
-    }
-
     /// Blocks that fit on an SM at once (CUDA C++ Programming Guide, compute capability 9.0); 0 if one is
     /// too large.
     pub fn blocks_per_sm(&self, config: &LaunchConfig, device: &Device) -> u32 {

@@ -1,6 +1,6 @@
 //! Runs PTX kernels in tests: memory with contents, launch, report.
 
-#![allow(dead_code, reason = "every test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 use zeroforge_emulator::{
     DeviceMemory, Device, LaunchConfig, Options, Program, Report, Schedule, launch,
