@@ -162,22 +162,25 @@ pub fn launch(
 ) -> Result<Report, LaunchError> {
     let kernel = program.kernel(kernel).ok_or_else(|| LaunchError::NoKernel(kernel.to_owned()))?;
     check(kernel, config, device)?;
+    let snapshot = memory.snapshot();
     let env = Env {
         program,
         kernel,
         config,
         device,
         options,
-        memory: memory.snapshot(),
         communicates: kernel.communicates,
-        global_shadow: Default::default(),
+        global_shadow: crate::check::global::GlobalShadow::new(snapshot.len()),
+        memory: snapshot,
     };
     let blocks = config.grid.iter().map(|&g| u64::from(g)).product::<u64>();
     let clusters = blocks / config.cluster.iter().map(|&c| u64::from(c)).product::<u64>();
-    let results = match kernel.communicates {
+    let mut results = match kernel.communicates {
         true => run_in_turns(&env, clusters),
         false => run_in_parallel(&env, clusters),
     };
+    let clashes = crate::check::global::clashes(&env);
+    results.findings.entry(u64::MAX).or_default().extend(clashes);
     Ok(report(&env, results))
 }
 

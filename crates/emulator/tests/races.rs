@@ -84,7 +84,9 @@ fn small_neighbours_do_not_conflict() {
     clean(halves);
     // Two lanes' halves in one load.
     race(
-        &format!("{halves}add.u32 %r3, %r2, %r2;\nand.b32 %r4, %r2, -4;\nld.shared.u32 %r5, [%r4];"),
+        &format!(
+            "{halves}add.u32 %r3, %r2, %r2;\nand.b32 %r4, %r2, -4;\nld.shared.u32 %r5, [%r4];"
+        ),
         "bar.warp.sync",
         "st.shared.u16",
         "ld.shared.u32",

@@ -57,7 +57,7 @@ pub enum Operand {
     Special(SpecialRegister),
     /// A literal.
     Immediate(Immediate),
-    /// `{a, b, ...}`.
+    /// `{a, b, ...}`. Braces around one element are kept where the table asks for a vector, and only there.
     Vector(Vec<Operand>),
     /// `d|p`: two destinations.
     Pair(Box<Operand>, Box<Operand>),
@@ -76,7 +76,9 @@ pub enum Operand {
     Symbol(Symbol, i64),
     /// A label of the function: a branch target.
     Label(LabelId),
-    /// `(a, b)`: the parenthesised lists of `call`, and the target lists of `brx.idx`.
+    /// The lists of `call`, and the targets of `brx.idx`. A call always has three or four operands:
+    /// the list of results, the function, the list of arguments (each maybe empty), and for an indirect
+    /// call the list of functions or the prototype.
     List(Vec<Operand>),
     /// `.callprototype` of an indirect call, as an index into [`crate::Body::prototypes`].
     Prototype(u32),

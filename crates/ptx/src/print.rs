@@ -1,7 +1,7 @@
 //! A [`Module`] as PTX text. Parsing that text gives the module again; lines of the text and repeated
 //! names, which are made distinct, are all that differs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use crate::instruction::{Address, Base, Immediate, Instruction, Operand};
@@ -116,7 +116,7 @@ fn name_of(names: &[String], index: usize) -> &str {
 #[derive(Default)]
 struct Unique {
     taken: HashSet<String>,
-    next: std::collections::HashMap<String, u32>,
+    next: HashMap<String, u32>,
 }
 
 impl Unique {
@@ -243,25 +243,36 @@ fn variable(out: &mut String, names: &ModuleNames, v: &Variable, name: &str) {
     if v.init.is_empty() {
         return;
     }
-    let braces = !v.dims.is_empty() || v.vector > 1;
+    // Elements of each inner dimension, outermost first: `{{a, b}, {c, d}}`.
+    let mut dims = v.dims.clone();
+    if v.vector > 1 {
+        dims.push(u64::from(v.vector));
+    }
+    let inner: Vec<u64> = (1..dims.len())
+        .map(|i| dims[i..].iter().fold(1u64, |a, d| a.saturating_mul(*d)).max(1))
+        .collect();
+    let braces = !dims.is_empty();
     out.push_str(if braces { " = {" } else { " = " });
-    let mut first = true;
-    let mut comma = |out: &mut String| {
-        if !first {
+    let mut count = 0u64;
+    let mut next = |out: &mut String| {
+        let groups = inner.iter().filter(|size| count.is_multiple_of(**size)).count();
+        if count > 0 {
+            (0..groups).for_each(|_| out.push('}'));
             out.push_str(", ");
         }
-        first = false;
+        (0..groups).for_each(|_| out.push('{'));
+        count += 1;
     };
     for value in &v.init {
         match value {
             InitialValue::Bytes(bytes) => {
                 for element in bytes.chunks(v.ty.bytes().max(1) as usize) {
-                    comma(out);
+                    next(out);
                     initial(out, v.ty, element);
                 }
             }
             InitialValue::Address { symbol, offset, generic, .. } => {
-                comma(out);
+                next(out);
                 let name = match symbol {
                     Symbol::Global(i) => name_of(&names.variables, *i as usize),
                     Symbol::Function(i) => name_of(&names.functions, *i as usize),
@@ -276,6 +287,7 @@ fn variable(out: &mut String, names: &ModuleNames, v: &Variable, name: &str) {
         }
     }
     if braces {
+        inner.iter().for_each(|_| out.push('}'));
         out.push('}');
     }
 }
@@ -349,6 +361,12 @@ fn header(out: &mut String, function: &Function) {
     }
 }
 
+type Known = HashMap<(u32, u32, u32), Option<u32>>;
+
+fn key(location: Location) -> (u32, u32, u32) {
+    (location.file, location.line, location.column)
+}
+
 struct Printer<'a> {
     module: &'a Module,
     names: &'a ModuleNames,
@@ -369,6 +387,7 @@ impl Printer<'_> {
         let mut labels = body.labels.iter().zip(&names.labels).peekable();
         let mut pragmas = body.pragmas.iter().peekable();
         let mut location = None;
+        let mut known = Known::new();
         for (i, instruction) in body.instructions.iter().enumerate() {
             while let Some((_, name)) = labels.next_if(|(l, _)| l.position as usize <= i) {
                 line(out, format_args!("{name}:"));
@@ -377,7 +396,7 @@ impl Printer<'_> {
                 line(out, format_args!("\t.pragma \"{text}\";"));
             }
             if let Some(l) = instruction.location.filter(|l| Some(*l) != location) {
-                self.location(out, body, l);
+                self.location(out, body, l, &mut known);
                 location = Some(l);
             }
             if let Some(Operand::List(targets)) = instruction.operands.get(1) {
@@ -414,27 +433,30 @@ impl Printer<'_> {
         out.push_str(if prototype.noreturn { " .noreturn;\n" } else { ";\n" });
     }
 
-    fn location(&self, out: &mut String, body: &Body, location: Location) {
-        // The call sites from the outermost inwards, so that each directive finds its own.
-        let mut chain = vec![(location, None)];
-        while let Some(index) = chain[chain.len() - 1].0.inlined_at {
-            let Some(at) = body.inlined_at.get(index as usize) else { break };
-            let last = chain.len() - 1;
-            chain[last].1 = Some((at, &body.inlined_functions[index as usize]));
-            if chain.len() > body.inlined_at.len() {
+    /// `known` has, for each place that a `.loc` named last, where it was inlined, as a reader of the
+    /// text so far sees it.
+    fn location(&self, out: &mut String, body: &Body, location: Location, known: &mut Known) {
+        // Call sites that a reader would not find are named first, the outermost first.
+        let mut chain = vec![location];
+        while let Some(site) = chain.last().and_then(|l| l.inlined_at) {
+            let Some(at) = body.inlined_at.get(site as usize) else { break };
+            if known.get(&key(*at)) == Some(&at.inlined_at) || chain.len() > body.inlined_at.len() {
                 break;
             }
-            chain.push((*at, None));
+            chain.push(*at);
         }
-        for (location, inlined) in chain.into_iter().rev() {
+        for location in chain.into_iter().rev() {
             put(out, format_args!("\t.loc {}", self.place(location)));
-            if let Some((at, label)) = inlined {
-                if !label.is_empty() {
+            let site = location.inlined_at.map(|site| site as usize);
+            if let Some(at) = site.and_then(|site| body.inlined_at.get(site)) {
+                let label = site.and_then(|site| body.inlined_functions.get(site));
+                if let Some(label) = label.filter(|label| !label.is_empty()) {
                     put(out, format_args!(", function_name {label}"));
                 }
                 put(out, format_args!(", inlined_at {}", self.place(*at)));
             }
             out.push('\n');
+            known.insert(key(location), location.inlined_at);
         }
     }
 

@@ -160,6 +160,7 @@ impl Checker<'_> {
             return Err("the guard is not a predicate; compare first, with `setp`".to_owned());
         }
         let specs = self.match_specs(instruction)?;
+        transposes(instruction)?;
         for (i, (spec, operand)) in specs.iter().zip(&instruction.operands).enumerate() {
             self.operand(instruction, spec, operand)
                 .map_err(|text| format!("operand {} (`{}`): {text}", i + 1, spec.name))?;
@@ -334,13 +335,10 @@ impl Checker<'_> {
                 Operand::Symbol(Symbol::Function(i), 0)
                     if (*i as usize) < self.module.functions.len() =>
                 {
-                    self.arguments(at, *i as usize)
+                    self.callee(at, *i as usize)
                 }
                 Operand::Register(r) if matches!(self.register(*r)?.bits(), 32 | 64) => {
-                    if at.operands.len() < 4 {
-                        return Err("an indirect call needs a prototype or targets".to_owned());
-                    }
-                    Ok(())
+                    self.indirect(at)
                 }
                 _ => Err("a function, or a register with its address, is needed".to_owned()),
             },
@@ -374,23 +372,26 @@ impl Checker<'_> {
         }
     }
 
-    /// Counts of what a call gives and takes.
-    fn arguments(&self, at: &Instruction, callee: usize) -> Check {
-        let callee = &self.module.functions[callee];
-        let count = |i: usize| match at.operands.get(i) {
-            Some(Operand::List(list)) => list.len(),
-            _ => 0,
-        };
-        for (what, given, taken) in [
-            ("results", count(0), callee.returns.len()),
-            ("arguments", count(2), callee.params.len()),
-        ] {
-            if given != taken {
-                let name = &callee.name;
-                return Err(format!("{given} {what}, but `{name}` has {taken}"));
-            }
+    /// An indirect call: its prototype, or each function that it may reach.
+    fn indirect(&self, at: &Instruction) -> Check {
+        match at.operands.get(3) {
+            Some(Operand::Prototype(i)) => match self.body.prototypes.get(*i as usize) {
+                Some(p) => arguments(at, "the prototype", p.returns.len(), p.params.len()),
+                None => Err(format!("there is no prototype {i}")),
+            },
+            Some(Operand::List(targets)) => targets.iter().try_for_each(|target| match target {
+                Operand::Symbol(Symbol::Function(i), 0) => self.callee(at, *i as usize),
+                _ => Err("a target is a function".to_owned()),
+            }),
+            _ => Err("an indirect call needs a prototype or targets".to_owned()),
         }
-        Ok(())
+    }
+
+    fn callee(&self, at: &Instruction, index: usize) -> Check {
+        match self.module.functions.get(index) {
+            Some(f) => arguments(at, &format!("`{}`", f.name), f.returns.len(), f.params.len()),
+            None => Err(format!("there is no function {index}")),
+        }
     }
 
     fn value(&self, operand: &Operand, ty: Type, relaxed: bool, written: bool) -> Check {
@@ -479,20 +480,37 @@ impl Checker<'_> {
             (Opcode::WgmmaMmaAsync | Opcode::WgmmaMmaAsyncSp, "scale_a" | "scale_b") if n == 0 => {
                 Err("a scale is 1 or -1".to_owned())
             }
-            (Opcode::WgmmaMmaAsync, "trans_b") => self.transpose(at),
             _ => Ok(()),
         }
     }
+}
 
-    fn transpose(&self, at: &Instruction) -> Check {
-        // With A in registers there is one constant, for B, and it stands where A's would.
-        match (at.operands.get(1), at.operands.len()) {
-            (Some(Operand::Vector(_)), 8..) => {
-                Err("A comes from registers and cannot be transposed: leave its constant out"
-                    .to_owned())
-            }
-            _ => Ok(()),
+/// Counts of what a call gives and takes.
+fn arguments(at: &Instruction, callee: &str, returns: usize, params: usize) -> Check {
+    let count = |i: usize| match at.operands.get(i) {
+        Some(Operand::List(list)) => list.len(),
+        _ => 0,
+    };
+    for (what, given, taken) in [("results", count(0), returns), ("arguments", count(2), params)] {
+        if given != taken {
+            return Err(format!("{given} {what}, but {callee} has {taken}"));
         }
+    }
+    Ok(())
+}
+
+/// wgmma on halves has a constant for each operand from shared memory that says how it lies.
+fn transposes(at: &Instruction) -> Check {
+    let specs = at.form.operand_specs();
+    let Some(first) = specs.iter().position(|s| s.name == "trans_a") else { return Ok(()) };
+    let registers = matches!(at.operands.get(1), Some(Operand::Vector(_)));
+    let given = at.operands.len().saturating_sub(first);
+    match (registers, given) {
+        (true, 1) | (false, 2) => Ok(()),
+        (true, _) => {
+            Err("A comes from registers: one constant, whether B is transposed".to_owned())
+        }
+        (false, _) => Err("two constants are needed, whether A and B are transposed".to_owned()),
     }
 }
 

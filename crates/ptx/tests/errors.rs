@@ -151,6 +151,9 @@ fn damaged_texts_do_no_harm() {
     for round in 0..800 {
         let mut text = texts[round % texts.len()].clone();
         for _ in 0..1 + random.below(3) {
+            if text.is_empty() {
+                break;
+            }
             let at = random.below(text.len());
             let other = &texts[random.below(texts.len())];
             let from = random.below(other.len());

@@ -74,6 +74,7 @@ fn operand(form: &Form, spec: &OperandSpec, kind: Kind, modifiers: &[Modifier]) 
         Kind::Immediate(low, high) => match spec.name {
             "scale_a" | "scale_b" => "-1".to_owned(),
             _ if low == high || form.opcode == Opcode::CpAsync => high.to_string(),
+            _ if spec.name == "align" => "8".to_owned(),
             _ => low.max(0).to_string(),
         },
         Kind::Memory => "[%rd0+16]".to_owned(),
@@ -116,8 +117,9 @@ fn every_row_can_be_written() {
             for pick in [false, true] {
                 let there = form.operand_specs().iter().filter(|s| match s.presence {
                     Presence::Always => true,
-                    // One constant says how B lies if A is in registers.
-                    Presence::Optional => pick && s.name != "trans_b",
+                    // One constant says how B lies if A is in registers, which is the last kind.
+                    Presence::Optional if s.name == "trans_b" => !pick,
+                    Presence::Optional => pick || s.name == "trans_a",
                     Presence::With(modifier) => modifiers.contains(&modifier),
                 });
                 let operands: Vec<String> = there

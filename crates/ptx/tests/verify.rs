@@ -96,6 +96,11 @@ fn planted_mistakes_are_found() {
         ("call (out), callee;", "0 arguments, but `callee` has 1"),
         ("call callee, (arg);", "0 results, but `callee` has 1"),
         ("call (out), %rd1, (arg);", "an indirect call needs a prototype"),
+        ("t: .calltargets callee; call (out), %rd1, (arg, arg), t;", "2 arguments, but `callee`"),
+        (
+            "t: .callprototype (.param .b32 _) _ (.param .b64 _); call (out), %rd1, t;",
+            "0 arguments, but the prototype has 1",
+        ),
         ("shfl.sync.bfly.b32 %r1|%r2, %r3, 1, 31, -1;", "where `.pred` is needed"),
         ("vote.sync.ballot.b32 %r1, %r2, -1;", "where `.pred` is needed"),
         ("atom.global.add.f32 %f1, [%rd1], %f1, %rd2;", "it has 4 operands and takes 3"),
@@ -140,8 +145,11 @@ fn wgmma_operands_are_counted() {
         (32, "%rd1, %rd2, %r1, 1, 1, 0, 0", "where `.pred` is needed"),
         (32, "%rd1, %rd2, %p1, 0, 1, 0, 0", "a scale is 1 or -1"),
         (32, "%rd1, %rd2, %p1, 1, 1, 2, 0", "2 is not in 0 to 1"),
+        (32, "%rd1, %rd2, %p1, 1, 1", "two constants are needed"),
+        (32, "%rd1, %rd2, %p1, 1, 1, 0", "two constants are needed"),
+        (32, "{%r1, %r2, %r3, %r4}, %rd2, %p1, 1, 1", "one constant"),
         (32, "%rd1, %rd2, %p1, 1", "it has 5 operands and takes 6 to 8"),
-        (32, "{%r1, %r2, %r3, %r4}, %rd2, %p1, 1, 1, 0, 1", "cannot be transposed"),
+        (32, "{%r1, %r2, %r3, %r4}, %rd2, %p1, 1, 1, 0, 1", "A comes from registers: one constant"),
     ] {
         let found = problems("sm_90a", &wgmma(registers, rest));
         assert_eq!(found.len(), 1, "{rest}: {found:?}");

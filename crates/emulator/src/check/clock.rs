@@ -46,7 +46,7 @@ pub(crate) struct Clock {
     returned: u32,
     own: Seen,
     /// Other clusters by index. Shared, because all warps of a block take it over from one another.
-    others: Option<Arc<BTreeMap<u64, Seen>>>,
+    others: Option<Arc<BTreeMap<u32, Seen>>>,
 }
 
 fn join(into: &mut Vec<u32>, from: &[u32]) {
@@ -110,7 +110,7 @@ impl Clock {
 
     /// What the owner has seen of an actor of another cluster, and what of that is visible to async accesses
     /// of global memory.
-    pub(crate) fn seen_other(&self, cluster: u64, actor: u32) -> (u32, u32) {
+    pub(crate) fn seen_other(&self, cluster: u32, actor: u32) -> (u32, u32) {
         let seen = self.others.as_ref().and_then(|o| o.get(&cluster));
         seen.map_or((0, 0), |s| (get(&s.generic, actor), get(&s.fenced_global, actor)))
     }
@@ -145,16 +145,21 @@ impl Clock {
     }
 
     /// Takes over what a warp of another cluster gave. `from` is its cluster's index, `own` the owner's.
-    pub(crate) fn acquire_from(&mut self, object: &Clock, from: u64, own: u64) {
+    pub(crate) fn acquire_from(&mut self, object: &Clock, from: u32, own: u32) {
         if from == own {
             self.acquire(object);
             return;
         }
         let mine = Arc::make_mut(self.others.get_or_insert_default());
-        mine.entry(from).or_default().join(&object.own);
+        if !object.own.generic.is_empty() {
+            mine.entry(from).or_default().join(&object.own);
+        }
         for (&cluster, seen) in object.others.iter().flat_map(|o| o.iter()) {
             match cluster == own {
-                true => self.own.join(seen),
+                true => {
+                    self.own.join(seen);
+                    self.returned = self.returned.max(get(&seen.generic, self.owner));
+                }
                 false => mine.entry(cluster).or_default().join(seen),
             }
         }
@@ -173,14 +178,9 @@ impl Clock {
         set(&mut self.own.generic, actor, count);
     }
 
-    /// `fence.proxy.async`: all that the owner has seen becomes visible to the async proxy, its own accesses
-    /// included. The fence may stand anywhere on the way from the write to the async access (PTX ISA 8.9.6,
-    /// proxy-preserved base causality order).
-    pub(crate) fn fence_proxy(&mut self) {
-        self.fence_proxy_of(true, true);
-    }
-
-    /// `fence.proxy.async` of one state space.
+    /// `fence.proxy.async`: all that the owner has seen in these state spaces becomes visible to the async
+    /// proxy, its own accesses included. The fence may stand anywhere on the way from the write to the async
+    /// access (PTX ISA 8.9.6, proxy-preserved base causality order).
     pub(crate) fn fence_proxy_of(&mut self, shared: bool, global: bool) {
         self.own.fence(shared, global);
         if let Some(others) = &mut self.others {
@@ -217,7 +217,7 @@ mod tests {
     fn a_proxy_fence_travels_with_the_release() {
         let (mut a, mut b, mut object) = (Clock::of(0), Clock::of(1), Clock::default());
         let write = a.now();
-        a.fence_proxy();
+        a.fence_proxy_of(true, true);
         let late = a.now();
         a.release_to(&mut object);
         b.acquire(&object);

@@ -12,6 +12,7 @@ pub(crate) mod race;
 pub(crate) mod register;
 pub(crate) mod runs;
 pub(crate) mod shadow;
+pub(crate) mod summary;
 
 use crate::machine::context::{ClusterState, Cx, Env};
 use crate::machine::warp::{Lanes64, Warp};
@@ -45,13 +46,16 @@ pub(crate) struct WarpAccess<'a> {
 
 /// An access of shared memory by a warp through the generic proxy. Returns the lanes that store where
 /// another lane stores too: see [`race::stores_disagree`].
-pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> u32 {
+pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &mut Warp, access: &WarpAccess<'_>) -> u32 {
     if cx.env.options.checks.protocol {
         crate::ops::mbarrier_state::plain_access(cx, warp, access);
     }
     let mut checked = race::Checked::default();
     if cx.env.options.checks.races {
         checked = race::shared_access(cx, warp, access);
+        if access.strong || access.kind == Kind::Atomic {
+            order::strong_shared(cx, warp, access);
+        }
     }
     // Bytes whose writer is not waited for are a race, not bytes that nobody wrote.
     if cx.env.options.checks.uninitialised && access.kind != Kind::Write && !checked.raced {
@@ -70,14 +74,19 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
 }
 
 /// An access of global memory by a warp. Initialisation is checked and noted by the caller, who knows the
-/// allocation.
-pub(crate) fn global_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
+/// allocation. Returns the lanes that store where another lane stores too: see [`race::stores_disagree`].
+pub(crate) fn global_access(cx: &mut Cx<'_>, warp: &mut Warp, access: &WarpAccess<'_>) -> u32 {
+    let mut checked = race::Checked::default();
     if cx.env.options.checks.races {
-        global::access(cx, warp, access);
+        checked = global::access(cx, warp, access);
+        if access.strong || access.kind == Kind::Atomic {
+            order::strong_global(cx, warp, access);
+        }
     }
     if cx.env.options.checks.performance {
         bank::global_access(cx, warp, access);
     }
+    checked.twice
 }
 
 /// The cluster is over: what is left undone is reported.

@@ -2,8 +2,9 @@
 //!
 //! Actors, as [`Clock`](crate::check::clock::Clock) knows them, with W warps in the cluster: 0..W are the
 //! warps; W.. their bulk stores (count: bulk group), 2W.. their wgmmas (count: wgmma group), 3W.. their
-//! `cp.async` copies (count: group), 4W.. mbarriers (count: phase + 1), under which copies into shared memory
-//! that complete on them are recorded.
+//! `cp.async` copies (count: group), 4W.. what their bulk stores write (count: bulk group; that the sources are
+//! read is known earlier, by `wait_group.read`), 5W.. mbarriers (count: phase + 1), under which copies that
+//! complete on them are recorded, their reading included.
 //!
 //! What orders what (PTX ISA 8.6, 8.9, 9.7.13.4): a warp sees what others released to a barrier that it
 //! acquired; asynchronous work is seen by who observes its completion; a generic write before an
@@ -12,14 +13,20 @@
 
 use std::collections::HashMap;
 
+use crate::check::clock::Clock;
+use crate::check::global::Pages;
 use crate::check::runs::each_run;
 use crate::check::shadow::{Access, Conflict, Found, PAGE, Shadow, Stripe, View};
 use crate::check::{Kind, Proxy, WarpAccess};
+use crate::machine::cluster::unlinear;
 use crate::machine::context::{Cx, Env, Who};
 use crate::machine::cta::Cta;
 use crate::machine::warp::Warp;
 use crate::memory::window::split_shared;
 use crate::report::FindingKind;
+
+/// What orders blocks that are not of one cluster.
+pub(crate) const BETWEEN_BLOCKS: &str = "blocks of a grid are ordered by release and acquire only (PTX ISA 8.10): fence.acq_rel.gpu (__threadfence) and an atomic or volatile store by the first, an atomic or volatile load that reads it and a fence by the second, with bar.sync where other threads of the block take part; or by separate launches";
 
 /// No page yet.
 const NO_PAGE: u32 = u32::MAX;
@@ -30,27 +37,44 @@ pub(crate) struct RaceState {
     /// Warps of the cluster, and of a block.
     warps: u32,
     warps_per_cta: u32,
+    /// Index of the cluster in the launch.
+    pub(crate) cluster: u32,
     /// Rank and offset of the mbarriers that have an actor.
     mbarriers: HashMap<(u32, u32), u32>,
     shadow: Shadow,
     /// Per block, the numbers of the pages of its shared memory.
     pages: Vec<Vec<u32>>,
+    /// What the cluster's own warps did to global memory.
+    pub(crate) global: Pages,
+    /// What strong writes to shared memory hand on, by rank and offset.
+    pub(crate) locations: HashMap<(u32, u32), Clock>,
+}
+
+/// Index of the cluster of a block, x fastest.
+fn cluster_index(env: &Env<'_>, cta: [u32; 3]) -> u32 {
+    let (grid, cluster) = (env.config.grid, env.config.cluster);
+    let [x, y, z]: [u64; 3] = std::array::from_fn(|i| u64::from(cta[i] / cluster[i]));
+    let [nx, ny]: [u64; 2] = std::array::from_fn(|i| u64::from(grid[i] / cluster[i]));
+    (x + nx * (y + ny * z)) as u32
 }
 
 impl RaceState {
     /// Shadow for these blocks.
-    pub(crate) fn new(_env: &Env<'_>, ctas: &[Cta], warps: u32) -> RaceState {
+    pub(crate) fn new(env: &Env<'_>, ctas: &[Cta], warps: u32) -> RaceState {
         let pages = |c: &Cta| vec![NO_PAGE; c.shared.len().div_ceil(PAGE as usize)];
         RaceState {
             warps,
             warps_per_cta: warps / (ctas.len() as u32).max(1),
+            cluster: ctas.first().map_or(0, |c| cluster_index(env, c.id)),
+            global: Pages::default(),
+            locations: HashMap::new(),
             mbarriers: HashMap::new(),
             shadow: Shadow::default(),
             pages: ctas.iter().map(pages).collect(),
         }
     }
 
-    /// The actor of a warp's bulk stores.
+    /// The actor of the reading of a warp's bulk stores.
     pub(crate) fn bulk_actor(&self, warp: &Warp) -> u32 {
         self.warps + warp.actor
     }
@@ -65,23 +89,20 @@ impl RaceState {
         3 * self.warps + warp.actor
     }
 
+    /// The actor of the writing of a warp's bulk stores.
+    pub(crate) fn bulk_write_actor(&self, warp: &Warp) -> u32 {
+        4 * self.warps + warp.actor
+    }
+
     /// The actor of an mbarrier.
     pub(crate) fn mbarrier_actor(&mut self, rank: u32, offset: u32) -> u32 {
-        let next = 4 * self.warps + self.mbarriers.len() as u32;
+        let next = 5 * self.warps + self.mbarriers.len() as u32;
         *self.mbarriers.entry((rank, offset)).or_insert(next)
     }
 
     /// The mbarrier of an actor.
     fn mbarrier_of(&self, actor: u32) -> Option<(u32, u32)> {
         self.mbarriers.iter().find(|&(_, &a)| a == actor).map(|(&place, _)| place)
-    }
-
-    /// The party of a record in a cluster whose blocks are these.
-    pub(crate) fn party(&self, access: &Access, ctas: &[Cta]) -> Who {
-        let issuer = u32::from(access.issuer);
-        let per_cta = self.warps_per_cta.max(1);
-        let cta = ctas.get((issuer / per_cta) as usize).map_or([0; 3], |c| c.id);
-        Who { cta, warp: issuer % per_cta, lanes: access.all_lanes(), pc: access.pc }
     }
 
     /// Records and checks an access to consecutive bytes of one block.
@@ -117,6 +138,7 @@ impl RaceState {
             1 => "wait for the store with cp.async.bulk.wait_group (.read is enough where only the source is used again) in the thread that issued it, then order the second access after that".to_owned(),
             2 => "cover the wgmma with wgmma.wait_group, then order the second access after that".to_owned(),
             3 => "wait for the copy with cp.async.wait_group in every thread that issued it (or cp.async.mbarrier.arrive), then order the second access after that with a barrier".to_owned(),
+            4 => "wait for the store with cp.async.bulk.wait_group (not .read, which says only that the source was read) in the thread that issued it, then order the second access after that".to_owned(),
             _ => {
                 let at = self.mbarrier_of(old.actor);
                 let at = at.map_or(String::new(), |(rank, offset)| {
@@ -129,40 +151,51 @@ impl RaceState {
     }
 }
 
-fn view<'a>(warp: &'a Warp, lanes: u32) -> View<'a> {
+/// Who made an access.
+pub(crate) fn party(env: &Env<'_>, access: &Access) -> Who {
+    let issuer = u32::from(access.issuer);
+    let threads = env.config.block.iter().product::<u32>();
+    let per_cta = threads.div_ceil(32).max(1);
+    let cta = block_of(env, access.cluster, issuer / per_cta);
+    Who { cta, warp: issuer % per_cta, lanes: access.all_lanes(), pc: access.pc }
+}
+
+/// `%ctaid` of the block of a rank in a cluster.
+pub(crate) fn block_of(env: &Env<'_>, cluster: u32, rank: u32) -> [u32; 3] {
+    let size = env.config.cluster;
+    let clusters = std::array::from_fn(|i| env.config.grid[i] / size[i]);
+    let (id, within) = (unlinear(cluster.into(), clusters), unlinear(rank.into(), size));
+    std::array::from_fn(|i| id[i] * size[i] + within[i])
+}
+
+pub(crate) fn view<'a>(warp: &'a Warp, cluster: u32, lanes: u32) -> View<'a> {
     View {
         clock: &warp.clock,
         warp: warp.actor,
-        cluster: 0,
+        cluster,
         lanes_ordered: warp.lanes_ordered.max(warp.clock.unordered_from()),
         lanes,
-        stride: 0,
         global: false,
     }
 }
 
-/// Checks and records an access by a warp through the generic proxy. Returns the lanes whose store may hit
-/// bytes that another lane stores to in the same execution of the instruction; see [`stores_disagree`].
+/// Checks and records an access by a warp through the generic proxy.
 pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> Checked {
     let mut found = Found::default();
-    let view = view(warp, warp.mask);
+    let cluster = cx.cluster.race.cluster;
+    let view = view(warp, cluster, warp.mask);
     let strong = access.strong || access.kind == Kind::Atomic;
-    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong);
+    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong)
+        .of_cluster(cx.cluster.race.cluster);
     let writes = access.kind != Kind::Read;
-    let shift = access.bytes.trailing_zeros();
     let (own, race) = (cx.rank, &mut cx.cluster.race);
     each_run(access, !writes, |run| {
         let (rank, offset) = split_shared(run.address as u32, own);
-        let stripe = Stripe {
-            origin: u64::from(offset),
-            lane: run.lane,
-            shift,
-            broadcast: run.broadcast,
-        };
+        let stripe = Stripe::of(&run, offset.into(), access.bytes);
         let len = run.count * access.bytes;
         race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
     });
-    finish(cx, warp, access, found)
+    finish(cx, warp, access, found, "shared offset")
 }
 
 /// What a check of an access by lanes found.
@@ -174,8 +207,14 @@ pub(crate) struct Checked {
     pub(crate) twice: u32,
 }
 
-/// Reports what a shared access ran into.
-fn finish(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>, mut found: Found) -> Checked {
+/// Reports what an access by lanes ran into.
+pub(crate) fn finish(
+    cx: &mut Cx<'_>,
+    warp: &Warp,
+    access: &WarpAccess<'_>,
+    mut found: Found,
+    place: &str,
+) -> Checked {
     let twice = overlapping(access, found.again);
     if twice == 0 {
         found.twice_is_conflict();
@@ -188,7 +227,7 @@ fn finish(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>, mut found: Foun
             Kind::Write => "write",
             Kind::Atomic => "atomic operation",
         };
-        let place = format!("shared offset {at:#x}");
+        let place = format!("{place} {at:#x}");
         report(cx, who, (conflict, old, old_writes, at), what, &place);
     }
     Checked { raced, twice }
@@ -234,7 +273,7 @@ pub(crate) fn stores_disagree(
     }
 }
 
-/// Adds the finding of a conflict in memory whose actors are those of this cluster.
+/// Adds the finding of a conflict.
 pub(crate) fn report(
     cx: &mut Cx<'_>,
     who: Who,
@@ -243,14 +282,17 @@ pub(crate) fn report(
     place: &str,
 ) {
     let race = &cx.cluster.race;
-    let other = race.party(&old, &cx.cluster.ctas);
+    let other = party(cx.env, &old);
     let before = if old_writes { "write" } else { "read" };
     let before = if old.is_async() { format!("asynchronous {before}") } else { before.to_owned() };
     let kind = match conflict {
         Conflict::Fence => FindingKind::MissingProxyFence,
         _ => FindingKind::Race,
     };
-    let remedy = race.remedy(&old, old_writes);
+    let remedy = match old.cluster == race.cluster {
+        true => race.remedy(&old, old_writes),
+        false => BETWEEN_BLOCKS.to_owned(),
+    };
     cx.cluster.findings.add(kind, who, Some(other), Some(at), || match conflict {
         Conflict::Lanes => format!(
             "a {what} at {place} is not ordered after a {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them"
@@ -324,10 +366,11 @@ pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, access: &Ra
     let writes = access.kind != Kind::Read;
     if races {
         let mut found = Found::default();
-        let new =
-            Access::by_work(access.actor, access.count, warp.pc, warp.actor as u16, lanes)
-                .through_async(access.proxy == Proxy::Async);
-        let view = view(warp, lanes);
+        let new = Access::by_work(access.actor, access.count, warp.pc, warp.actor as u16, lanes)
+            .of_cluster(cx.cluster.race.cluster)
+            .through_async(access.proxy == Proxy::Async);
+        let cluster = cx.cluster.race.cluster;
+        let view = view(warp, cluster, lanes);
         let (rank, offset, len) = (access.rank, access.offset, access.len);
         cx.cluster.race.range(rank, offset, len, new, None, writes, &view, &mut found);
         if let Some(first) = found.first {

@@ -13,6 +13,14 @@ pub(crate) struct Run {
     pub(crate) broadcast: bool,
 }
 
+/// Whether the access is of one run of all lanes, or of one place.
+#[inline]
+pub(crate) fn is_regular(access: &WarpAccess<'_>) -> bool {
+    let mut runs = 0;
+    each_run(access, true, |_| runs += 1);
+    runs <= 1
+}
+
 /// Calls `f` for every run. With `broadcast`, lanes that all access the same bytes come as one.
 #[inline]
 pub(crate) fn each_run(access: &WarpAccess<'_>, broadcast: bool, mut f: impl FnMut(Run)) {
@@ -63,8 +71,13 @@ mod tests {
     use crate::check::Kind;
 
     fn runs(addresses: [u64; 32], mask: u32, bytes: u32) -> Vec<(u64, u32, u32, bool)> {
-        let access =
-            WarpAccess { kind: Kind::Read, addresses: &addresses, lanes: mask, bytes, strong: false };
+        let access = WarpAccess {
+            kind: Kind::Read,
+            addresses: &addresses,
+            lanes: mask,
+            bytes,
+            strong: false,
+        };
         let mut out = Vec::new();
         each_run(&access, true, |r| out.push((r.address, r.lane, r.count, r.broadcast)));
         out

@@ -1,6 +1,6 @@
 //! What is remembered of accesses, for the race detectors of shared and of global memory.
 //!
-//! Memory is watched in cells of 16 bytes. A cell remembers the last write and the reads since, in records
+//! Memory is watched in cells of 64 bytes. A cell remembers the last write and the reads since, in records
 //! that say which bytes they touched and which lane touched which byte, so that neighbouring small stores
 //! of different lanes are told apart. One record of each sort is kept in place; what does not fit in it (reads
 //! by several warps, stores of single bytes in odd orders) goes to a list beside.
@@ -9,9 +9,10 @@
 //! later one comes after both. A write replaces what it covers.
 
 use crate::check::clock::Clock;
+use crate::check::runs::Run;
 
 /// Bytes of a cell.
-pub(crate) const CELL: u64 = 16;
+pub(crate) const CELL: u64 = 64;
 /// Bytes of a page of cells.
 pub(crate) const PAGE: u64 = 4096;
 const CELLS: usize = (PAGE / CELL) as usize;
@@ -19,7 +20,10 @@ const CELLS: usize = (PAGE / CELL) as usize;
 /// Lane of a byte that at least two lanes touched.
 const MANY: i8 = i8::MAX;
 /// Shift with which all bytes of a cell belong to the base lane.
-const WHOLE: u8 = 5;
+const WHOLE: u8 = 7;
+/// Records in a list beyond which reads of one warp are put together although they are of different
+/// instructions.
+const LONG: usize = 6;
 
 const ASYNC: u8 = 1;
 const STRONG: u8 = 2;
@@ -34,10 +38,12 @@ pub(crate) struct Access {
     pub(crate) count: u32,
     /// Instruction.
     pub(crate) pc: u32,
+    /// Cluster of the actor: its index in the launch.
+    pub(crate) cluster: u32,
     /// The warp that executed the instruction.
     pub(crate) issuer: u16,
     /// Bytes of the cell; 0 for no record.
-    mask: u16,
+    mask: u64,
     /// Byte b belongs to lane `base + (b >> shift)`.
     base: i8,
     shift: u8,
@@ -59,6 +65,16 @@ impl Access {
             _ => MANY,
         };
         Access { actor, count, pc, issuer, base, shift: WHOLE, flags: RANGE, ..Access::default() }
+    }
+
+    pub(crate) fn of_cluster(mut self, cluster: u32) -> Access {
+        self.cluster = cluster;
+        self
+    }
+
+    pub(crate) fn strong(mut self, yes: bool) -> Access {
+        self.flags |= if yes { STRONG } else { 0 };
+        self
     }
 
     pub(crate) fn through_async(mut self, yes: bool) -> Access {
@@ -91,9 +107,9 @@ impl Access {
     }
 
     /// Lanes that touched bytes of a mask.
-    pub(crate) fn lanes(&self, mask: u16) -> u32 {
+    pub(crate) fn lanes(&self, mask: u64) -> u32 {
         let mut lanes = 0;
-        for byte in (0..16).filter(|b| (self.mask & mask) >> b & 1 != 0) {
+        for byte in bits(self.mask & mask) {
             match self.lane_of(byte) {
                 Some(lane) => lanes |= 1u32.checked_shl(lane).unwrap_or(0),
                 None => return u32::MAX,
@@ -104,7 +120,7 @@ impl Access {
 
     /// Lanes that touched any byte.
     pub(crate) fn all_lanes(&self) -> u32 {
-        self.lanes(u16::MAX)
+        self.lanes(u64::MAX)
     }
 
     /// Whether different lanes of one warp touched a byte.
@@ -115,15 +131,19 @@ impl Access {
         if self.same_lanes(new) {
             return false;
         }
-        let both = self.mask & new.mask;
-        (0..16).filter(|b| both >> b & 1 != 0).any(|b| match (self.lane_of(b), new.lane_of(b)) {
+        bits(self.mask & new.mask).any(|b| match (self.lane_of(b), new.lane_of(b)) {
             (Some(a), Some(b)) => a != b,
             _ => true,
         })
     }
 
+    #[inline]
+    fn same_actor(&self, other: &Access) -> bool {
+        self.actor == other.actor && self.cluster == other.cluster
+    }
+
     fn merges(&self, new: &Access) -> bool {
-        self.actor == new.actor
+        self.same_actor(new)
             && self.count == new.count
             && self.pc == new.pc
             && self.flags == new.flags
@@ -132,46 +152,56 @@ impl Access {
     }
 }
 
+/// The bytes of a mask.
+fn bits(mask: u64) -> impl Iterator<Item = u32> {
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let bit = left.trailing_zeros();
+        (bit < 64).then(|| {
+            left &= left - 1;
+            bit
+        })
+    })
+}
+
+/// Bytes of a cell from one to before another.
+#[inline]
+fn span(from: u64, to: u64) -> u64 {
+    (u64::MAX >> (CELL - (to - from))) << from
+}
+
 /// How the one who accesses now sees what was before.
 pub(crate) struct View<'a> {
     pub(crate) clock: &'a Clock,
     /// The warp, as an actor of its cluster, and its cluster.
     pub(crate) warp: u32,
-    pub(crate) cluster: u64,
+    pub(crate) cluster: u32,
     /// The warp's count when its lanes were last ordered among themselves.
     pub(crate) lanes_ordered: u32,
     /// For ranges: the lanes that issue.
     pub(crate) lanes: u32,
-    /// Actors of a cluster where records are of all clusters of the launch; 0 where they are of one.
-    pub(crate) stride: u32,
     /// Whether the memory is global: proxy fences may name a space.
     pub(crate) global: bool,
 }
 
 impl View<'_> {
-    /// The number under which an actor of the own cluster is recorded.
-    pub(crate) fn number(&self, actor: u32) -> u32 {
-        match self.stride {
-            0 => actor,
-            stride => (self.cluster as u32).wrapping_mul(stride).wrapping_add(actor),
-        }
-    }
-
-    /// What is seen of an actor: any access, and what is visible to async ones.
+    /// What is seen of an access's actor: by any access, and by async ones.
     #[inline]
-    fn seen(&self, actor: u32) -> (u32, u32) {
-        if self.stride != 0 {
-            let (cluster, local) = (u64::from(actor / self.stride), actor % self.stride);
-            if cluster != self.cluster {
-                return self.clock.seen_other(cluster, local);
-            }
-            return (self.clock.seen(local), self.clock.seen_async_global(local));
+    fn seen(&self, old: &Access) -> (u32, u32) {
+        if old.cluster != self.cluster {
+            return self.clock.seen_other(old.cluster, old.actor);
         }
         let fenced = match self.global {
-            true => self.clock.seen_async_global(actor),
-            false => self.clock.seen_async(actor),
+            true => self.clock.seen_async_global(old.actor),
+            false => self.clock.seen_async(old.actor),
         };
-        (self.clock.seen(actor), fenced)
+        (self.clock.seen(old.actor), fenced)
+    }
+
+    /// Whether an access was made by lanes of the warp itself.
+    #[inline]
+    fn is_own(&self, old: &Access) -> bool {
+        old.actor == self.warp && old.cluster == self.cluster && !old.is_range()
     }
 
     /// Why `new` may not come after `old`, if it may not. `old_writes`: reads need no proxy fence.
@@ -180,8 +210,7 @@ impl View<'_> {
         if old.mask & new.mask == 0 || old.is_strong() && new.is_strong() {
             return None;
         }
-        let own = old.actor == self.number(self.warp);
-        if own && !old.is_range() {
+        if self.is_own(old) {
             if old.count >= self.lanes_ordered && old.lanes_differ(new, self) {
                 return Some(Conflict::Lanes);
             }
@@ -189,7 +218,7 @@ impl View<'_> {
                 return None;
             }
         }
-        let (generic, fenced) = self.seen(old.actor);
+        let (generic, fenced) = self.seen(old);
         if generic < old.count {
             return Some(Conflict::Order);
         }
@@ -200,10 +229,10 @@ impl View<'_> {
     /// Whether `old` happened before `new`, fences aside.
     #[inline]
     fn ordered(&self, old: &Access, new: &Access) -> bool {
-        if old.actor == self.number(self.warp) && !old.is_range() {
+        if self.is_own(old) {
             return old.count < self.lanes_ordered || !old.lanes_differ(new, self);
         }
-        self.seen(old.actor).0 >= old.count
+        self.seen(old).0 >= old.count
     }
 }
 
@@ -241,7 +270,7 @@ impl Found {
     }
 }
 
-/// 16 bytes.
+/// 64 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cell {
     write: Access,
@@ -266,7 +295,12 @@ impl Lists {
             });
         }
         let list = &mut self.lists[cell.more as usize - 1];
-        let known = list.iter_mut().find(|(w, a)| *w == writes && a.merges(&access));
+        let long = !writes && list.len() >= LONG;
+        let fits = |a: &Access| match long {
+            true => a.merges(&Access { pc: a.pc, ..access }),
+            false => a.merges(&access),
+        };
+        let known = list.iter_mut().find(|(w, a)| *w == writes && fits(a));
         match known {
             Some((_, a)) => a.mask |= access.mask,
             None => list.push((writes, access)),
@@ -274,7 +308,7 @@ impl Lists {
     }
 
     /// Takes bytes away from records for which `superseded` says so.
-    fn trim(&mut self, cell: &mut Cell, mask: u16, superseded: impl Fn(bool, &Access) -> bool) {
+    fn trim(&mut self, cell: &mut Cell, mask: u64, superseded: impl Fn(bool, &Access) -> bool) {
         let list = &mut self.lists[cell.more as usize - 1];
         list.retain_mut(|(writes, a)| {
             if a.mask & mask != 0 && superseded(*writes, a) {
@@ -327,7 +361,7 @@ impl Cell {
             *old = *new;
             return;
         }
-        if old.actor == new.actor && old.count == new.count && old.flags == new.flags {
+        if old.same_actor(new) && old.count == new.count && old.flags == new.flags {
             if old.same_lanes(new) && (old.pc == new.pc || old.mask == new.mask) {
                 old.mask |= new.mask;
                 return;
@@ -354,7 +388,7 @@ impl Cell {
     fn record_write(&mut self, lists: &mut Lists, new: &Access, view: &View<'_>) {
         // Strong accesses that nothing orders are no race: the last of every warp is kept.
         let stays = |a: &Access| {
-            a.is_strong() && new.is_strong() && a.actor != new.actor && !view.ordered(a, new)
+            a.is_strong() && new.is_strong() && !a.same_actor(new) && !view.ordered(a, new)
         };
         if self.more != 0 {
             lists.trim(self, new.mask, |_, a| !stays(a));
@@ -363,13 +397,13 @@ impl Cell {
             self.read.mask &= !new.mask;
         }
         let old = &mut self.write;
-        if old.mask != 0 && old.actor == new.actor && old.count == new.count {
+        if old.mask != 0 && old.same_actor(new) && old.count == new.count {
             if old.merges(new) && old.base != MANY {
                 old.mask |= new.mask;
                 return;
             }
         }
-        if old.actor == new.actor && old.mask == new.mask && old.is_strong() && new.is_strong() {
+        if old.same_actor(new) && old.mask == new.mask && old.is_strong() && new.is_strong() {
             let many = !old.same_lanes(new);
             *old = *new;
             if many {
@@ -448,11 +482,6 @@ impl Shadow {
         self.pages.len()
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        *self = Shadow::default();
-    }
-
     /// An access to consecutive bytes inside one page. `lane`: of by-lane records, the lane of the byte at
     /// `origin` and the bytes of a lane as a shift; bytes before and after belong to its neighbours.
     #[inline]
@@ -473,7 +502,7 @@ impl Shadow {
         while cell < end {
             let from = at.max(cell) - cell;
             let to = (end - cell).min(CELL);
-            new.mask = ((1u32 << to) - (1u32 << from)) as u16;
+            new.mask = span(from, to);
             if let Some(stripe) = lane {
                 stripe.apply(cell, &mut new);
             }
@@ -484,13 +513,23 @@ impl Shadow {
     }
 }
 
+impl Stripe {
+    /// Of a run of lanes that have these bytes each.
+    #[inline]
+    pub(crate) fn of(run: &Run, origin: u64, bytes: u32) -> Stripe {
+        // The bytes of a single lane are told apart from nobody's: records of one lane can be put together.
+        let shift = if run.count == 1 { WHOLE.into() } else { bytes.trailing_zeros() };
+        Stripe { origin, lane: run.lane, shift, broadcast: run.broadcast }
+    }
+}
+
 /// Which lane has which byte of an access by lanes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stripe {
     /// Address of `lane`'s bytes.
     pub(crate) origin: u64,
     pub(crate) lane: u32,
-    /// A lane's bytes are `1 << shift`.
+    /// A lane's bytes are `1 << shift`; more than a cell's for a single lane.
     pub(crate) shift: u32,
     /// All lanes access the same bytes.
     pub(crate) broadcast: bool,
@@ -501,9 +540,11 @@ impl Stripe {
     fn apply(&self, cell: u64, new: &mut Access) {
         if self.broadcast {
             (new.base, new.shift) = (MANY, WHOLE);
+        } else if self.shift >= u32::from(WHOLE) {
+            (new.base, new.shift) = (self.lane as i8, WHOLE);
         } else {
             let bytes = cell as i64 - self.origin as i64;
-            new.base = (self.lane as i64 + (bytes >> self.shift)) as i8;
+            new.base = (i64::from(self.lane) + (bytes >> self.shift)) as i8;
             new.shift = self.shift as u8;
         }
     }
@@ -542,7 +583,7 @@ mod tests {
                     clocks[w].tick();
                     ordered[w] = clocks[w].now();
                 }
-                5 => clocks[w].fence_proxy(),
+                5 => clocks[w].fence_proxy_of(true, true),
                 6 => {
                     // The work of a warp completes and the warp sees it.
                     clocks[w].see((WARPS + w) as u32, groups[w]);
@@ -556,19 +597,23 @@ mod tests {
                     let mut new = match work {
                         true => Access::by_work((WARPS + w) as u32, groups[w], pc, w as u16, lanes)
                             .through_async(true),
-                        false => {
-                            Access::by_lanes(w as u32, clocks[w].now(), pc, w as u16, false)
-                        }
+                        false => Access::by_lanes(w as u32, clocks[w].now(), pc, w as u16, false),
                     };
                     let shift = random.below(5) as u32;
                     let first = random.below(16 >> shift) << shift;
                     let count = 1 + random.below((16 - first) >> shift);
                     let len = count << shift;
-                    new.mask = ((1u32 << (first + len)) - (1u32 << first)) as u16;
+                    new.mask = span(first as u64, (first + len) as u64);
                     if !work {
                         let broadcast = count == 1 && !writes && random.below(3) == 0;
                         let lane = random.below(4) as u32;
-                        Stripe { origin: first as u64, lane, shift, broadcast }.apply(0, &mut new);
+                        Stripe {
+                            origin: first as u64,
+                            lane,
+                            shift: if count == 1 { WHOLE.into() } else { shift },
+                            broadcast,
+                        }
+                        .apply(0, &mut new);
                     }
                     let view = View {
                         clock: &clocks[w],
@@ -576,11 +621,12 @@ mod tests {
                         cluster: 0,
                         lanes_ordered: ordered[w],
                         lanes,
-                        stride: 0,
                         global: false,
                     };
                     let (mut must, mut may) = (false, false);
-                    for (byte, all) in all.iter_mut().enumerate().filter(|(b, _)| new.mask >> b & 1 != 0) {
+                    for (byte, all) in
+                        all.iter_mut().enumerate().filter(|(b, _)| new.mask >> b & 1 != 0)
+                    {
                         let new = Access { mask: 1 << byte, ..new };
                         // What comes before something that comes before this comes before this: lanes may be
                         // ordered through another warp. What came first is still there to compare with only
@@ -634,15 +680,8 @@ mod tests {
         let mut lists = Lists::default();
         let mut cell = Cell::default();
         let clock = Clock::of(0);
-        let view = View {
-            clock: &clock,
-            warp: 0,
-            cluster: 0,
-            lanes_ordered: 0,
-            lanes: 1,
-            stride: 0,
-            global: false,
-        };
+        let view =
+            View { clock: &clock, warp: 0, cluster: 0, lanes_ordered: 0, lanes: 1, global: false };
         for round in 0..100u32 {
             for byte in [0u32, 2, 4, 6] {
                 let mut new = Access::by_lanes(0, 1, round * 4 + byte, 0, false);

@@ -85,6 +85,10 @@ pub(crate) struct Warp {
     /// The warp's count when its lanes were last ordered among themselves (`bar.warp.sync`, barriers):
     /// accesses of different lanes race if both come after it.
     pub(crate) lanes_ordered: u32,
+    /// What the warp had seen at its last fence, which its strong writes hand on, and what its strong reads
+    /// were handed, which its next fence takes over (PTX ISA 8.10, release and acquire patterns).
+    pub(crate) fenced: Option<Box<Clock>>,
+    pub(crate) handed: Option<Box<Clock>>,
 
     /// A `barrier.red` whose result is not taken yet.
     pub(crate) reducing: Option<u64>,
@@ -138,6 +142,8 @@ impl Warp {
             local: vec![0; kernel.local_bytes as usize * LANES],
             clock: Clock::of(actor),
             lanes_ordered: 0,
+            fenced: None,
+            handed: None,
             reducing: None,
             cp_async: CpAsyncState::default(),
             bulk: BulkState::default(),

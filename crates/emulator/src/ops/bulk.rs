@@ -164,7 +164,8 @@ impl Starter {
     }
 }
 
-/// Checks a range of shared memory that a copy uses; None after a finding.
+/// Checks a range of shared memory that a copy uses; None if it is not there. A copy to a misaligned place
+/// is reported and made all the same, so that only the cause is reported.
 pub(crate) fn shared_range(
     cx: &mut Cx<'_>,
     s: Starter,
@@ -186,7 +187,6 @@ pub(crate) fn shared_range(
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, shown, || {
             format!("shared offset {offset:#x} is not a multiple of the {align} bytes that the copy needs")
         });
-        return None;
     }
     if cta.range(offset, len).is_none() {
         let size = cta.shared.len() as u32 - window::SHARED_START;
@@ -328,14 +328,15 @@ fn size_of(cx: &mut Cx<'_>, s: Starter, op: &BulkOp, warp: &Warp) -> Option<u32>
     Some(size)
 }
 
-fn global_address(cx: &mut Cx<'_>, s: Starter, address: u64) -> Option<u64> {
+/// Reports a misaligned global address. True if it is aligned.
+fn is_aligned(cx: &mut Cx<'_>, s: Starter, address: u64) -> bool {
     if !address.is_multiple_of(16) {
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, Some(address), || {
             format!("a bulk copy at {address:#x}; the address must be a multiple of 16")
         });
-        return None;
+        return false;
     }
-    Some(address)
+    true
 }
 
 /// Ranks of a multicast mask; blocks that are not there are reported.
@@ -387,22 +388,23 @@ fn load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(good) {
         let s = Starter::new(cx, warp, lane);
         let Some(size) = size_of(cx, s, op, warp) else { continue };
-        let from = global_address(cx, s, op.from.lane(warp, lane));
+        let from = op.from.lane(warp, lane);
+        is_aligned(cx, s, from);
         let to = shared_range(cx, s, warp, op.to.lane(warp, lane) as u32, size, 16);
-        let usable = match from {
-            Some(from) => global_range(cx, s, warp, from, u64::from(size), Kind::Read),
-            None => false,
-        };
+        // What cannot be read comes as zeros.
+        let readable = global_range(cx, s, warp, from, u64::from(size), Kind::Read);
         let range = to.unwrap_or(SharedRange { rank: barriers[lane].rank, offset: 0, len: 0 });
         for (to_range, place) in destinations(cx, s, warp, range, barriers[lane], op.multicast) {
             let Some(target) = target(cx, s, warp, place) else { continue };
-            let (Some(from), Some(_), true) = (from, to, usable) else {
+            if to.is_none() {
                 target.give_up(cx, s, size);
                 continue;
-            };
+            }
             record_shared(cx, s, warp, to_range, target, (Kind::Write, Proxy::Async));
             let stamp = target.stamp();
-            record_global(cx, s, warp, Kind::Read, (from, u64::from(size)), stamp);
+            if readable {
+                record_global(cx, s, warp, Kind::Read, (from, u64::from(size)), stamp);
+            }
             start(cx, s, Transfer::Load { from, to: to_range }, target.signal(size));
         }
     }
@@ -478,7 +480,10 @@ fn store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(warp.mask) {
         let s = Starter::new(cx, warp, lane);
         let Some(size) = size_of(cx, s, op, warp) else { continue };
-        let Some(to) = global_address(cx, s, op.to.lane(warp, lane)) else { continue };
+        let to = op.to.lane(warp, lane);
+        if !is_aligned(cx, s, to) {
+            continue;
+        }
         let from = shared_range(cx, s, warp, op.from.lane(warp, lane) as u32, size, 16);
         let Some(from) = from.filter(|&f| is_own(cx, s, f)) else { continue };
         let kind = if op.reduction.is_some() { Kind::Atomic } else { Kind::Write };
@@ -498,8 +503,8 @@ fn prefetch(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(warp.mask) {
         let s = Starter::new(cx, warp, lane);
         let Some(size) = size_of(cx, s, op, warp) else { continue };
-        let Some(from) = global_address(cx, s, op.from.lane(warp, lane)) else { continue };
-        if cx.env.find(from, u64::from(size)).is_none() {
+        let from = op.from.lane(warp, lane);
+        if is_aligned(cx, s, from) && cx.env.find(from, u64::from(size)).is_none() {
             report_outside_global(cx, warp, lane, from, u64::from(size));
         }
     }

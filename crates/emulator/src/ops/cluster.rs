@@ -308,8 +308,8 @@ pub(crate) fn watch(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
 
 /// Lanes leave. When they are the last of their block, every use of its shared memory by other blocks must
 /// have happened before: a cluster barrier does that, or an mbarrier that the block waited for.
-pub(crate) fn thread_exited(warp: &Warp, cx: &mut Cx<'_>, lanes: u32) {
-    let who = Who::of(warp, cx.cta().id, lanes);
+pub(crate) fn thread_exited(warp: &Warp, cx: &mut Cx<'_>, who: Who) {
+    let lanes = who.lanes;
     let barrier = &mut cx.cluster.barrier;
     let came = ClusterBarrier::lanes_of(&mut barrier.came, warp.actor);
     let left = *came & lanes;

@@ -228,9 +228,9 @@ fn exec(i: &Instruction, ty: Type) -> Result<Exec, Reason> {
             Type::U32 => compute!(|a: u32, b: u32| -> u64 { u64::from(a) * u64::from(b) }),
             _ => compute!(|a: i32, b: i32| -> i64 { i64::from(a) * i64::from(b) }),
         }),
-        Opcode::Mad if has(Modifier::Sat) => fixed(compute!(|a: i32, b: i32, c: i32| -> i32 {
-            a.mul_hi(b).saturating_add(c)
-        })),
+        Opcode::Mad if has(Modifier::Sat) => {
+            fixed(compute!(|a: i32, b: i32, c: i32| -> i32 { a.mul_hi(b).saturating_add(c) }))
+        }
         Opcode::Mad if has(Modifier::Lo) => {
             for_type!(ty, T, compute!(|a: T, b: T, c: T| -> T { a.mul_lo(b).add(c) }))
         }
@@ -252,9 +252,11 @@ fn exec(i: &Instruction, ty: Type) -> Result<Exec, Reason> {
             }),
         }),
         Opcode::Mul24 | Opcode::Mad24 => Ok(multiply24(i, ty)),
-        Opcode::Sad => for_type!(ty, T, compute!(|a: T, b: T, c: T| -> T {
-            c.add(if a < b { b.sub(a) } else { a.sub(b) })
-        })),
+        Opcode::Sad => for_type!(
+            ty,
+            T,
+            compute!(|a: T, b: T, c: T| -> T { c.add(if a < b { b.sub(a) } else { a.sub(b) }) })
+        ),
         Opcode::Div => for_type!(ty, T, |inst, warp, cx| {
             report_zero::<T>(inst, warp, cx);
             op2::<T, T, T>(inst, warp, |a, b| a.div(b));
@@ -285,12 +287,16 @@ fn exec(i: &Instruction, ty: Type) -> Result<Exec, Reason> {
             64 => compute!(|a: u64| -> u32 { a.leading_zeros() }),
             _ => compute!(|a: u32| -> u32 { a.leading_zeros() }),
         }),
-        Opcode::Bfind if has(Modifier::Shiftamt) => for_type!(ty, T, compute!(|a: T| -> u32 {
-            match a.highest() {
-                u32::MAX => u32::MAX,
-                at => T::BITS - 1 - at,
-            }
-        })),
+        Opcode::Bfind if has(Modifier::Shiftamt) => for_type!(
+            ty,
+            T,
+            compute!(|a: T| -> u32 {
+                match a.highest() {
+                    u32::MAX => u32::MAX,
+                    at => T::BITS - 1 - at,
+                }
+            })
+        ),
         Opcode::Bfind => for_type!(ty, T, compute!(|a: T| -> u32 { a.highest() })),
         Opcode::Brev => fixed(match ty.bits() {
             64 => compute!(|a: u64| -> u64 { a.reverse_bits() }),

@@ -89,9 +89,9 @@ fn predicate(inst: &Inst, warp: &mut Warp, f: impl Fn(u32, u32) -> u32) -> Step 
 /// Shifts by the width or more give zeros, or the sign: amounts are not taken modulo the width.
 fn shift(opcode: Opcode, ty: Type) -> Exec {
     match (opcode, ty) {
-        (Opcode::Shl, Type::B16) => compute!(|a: u16, b: u32| -> u16 {
-            (u32::from(a) << b.min(16)) as u16
-        }),
+        (Opcode::Shl, Type::B16) => {
+            compute!(|a: u16, b: u32| -> u16 { (u32::from(a) << b.min(16)) as u16 })
+        }
         (Opcode::Shl, Type::B64) => {
             compute!(|a: u64, b: u32| -> u64 { if b > 63 { 0 } else { a << b } })
         }
@@ -116,12 +116,12 @@ fn funnel(i: &Instruction) -> Exec {
         u64::from(b) << 32 | u64::from(a)
     }
     match (i.has(Modifier::Left), i.has(Modifier::Wrap)) {
-        (true, true) => compute!(|a: u32, b: u32, c: u32| -> u32 {
-            (both(a, b) << (c & 31) >> 32) as u32
-        }),
-        (true, false) => compute!(|a: u32, b: u32, c: u32| -> u32 {
-            (both(a, b) << c.min(32) >> 32) as u32
-        }),
+        (true, true) => {
+            compute!(|a: u32, b: u32, c: u32| -> u32 { (both(a, b) << (c & 31) >> 32) as u32 })
+        }
+        (true, false) => {
+            compute!(|a: u32, b: u32, c: u32| -> u32 { (both(a, b) << c.min(32) >> 32) as u32 })
+        }
         (false, true) => {
             compute!(|a: u32, b: u32, c: u32| -> u32 { (both(a, b) >> (c & 31)) as u32 })
         }
@@ -202,9 +202,8 @@ fn lop3(inst: &Inst, warp: &mut Warp, _: &mut Cx<'_>) -> Step {
     let terms: [u32; 8] = std::array::from_fn(|k| 0u32.wrapping_sub((inst.imm >> k & 1) as u32));
     op3(inst, warp, |a: u32, b: u32, c: u32| {
         let of_c = |low: u32, high: u32| (low & !c) | (high & c);
-        let of_bc = |k: usize| {
-            (of_c(terms[k], terms[k + 1]) & !b) | (of_c(terms[k + 2], terms[k + 3]) & b)
-        };
+        let of_bc =
+            |k: usize| (of_c(terms[k], terms[k + 1]) & !b) | (of_c(terms[k + 2], terms[k + 3]) & b);
         (of_bc(0) & !a) | (of_bc(4) & a)
     });
     Step::Next

@@ -195,7 +195,8 @@ pub(crate) fn inval(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place) {
 pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place, how: Use) -> bool {
     let own = cx.rank;
     let who = Who::of(warp, cx.cta().id, 1 << lane);
-    if place.rank != own {
+    // A copy uses it when it completes, which is recorded with the copy.
+    if place.rank != own && how != Use::Copy {
         crate::ops::cluster::remote_access(cx, warp, 1 << lane, place.rank, None);
     }
     let ClusterState { ctas, findings, .. } = &mut *cx.cluster;

@@ -221,7 +221,7 @@ fn total(op: &MemoryOp) -> u32 {
 }
 
 /// Offset of a lane's local memory, if the access is inside.
-fn local_range(cx: &Cx<'_>, lane: usize, address: u64, bytes: u32) -> Option<usize> {
+pub(crate) fn local_range(cx: &Cx<'_>, lane: usize, address: u64, bytes: u32) -> Option<usize> {
     let size = u64::from(cx.env.kernel.local_bytes);
     (address.checked_add(u64::from(bytes))? <= size)
         .then(|| lane * size as usize + address as usize)
@@ -240,7 +240,7 @@ fn read_le(bytes: &[u8]) -> u128 {
 }
 
 /// Puts a loaded element into its register.
-fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, signed: bool) {
+pub(crate) fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, signed: bool) {
     match value {
         Value::R32(r) => {
             let bits = bits as u32;
@@ -267,7 +267,7 @@ fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, 
     }
 }
 
-/// The bits of a register.
+/// The bits of a register in a lane.
 pub(crate) fn get_value(warp: &Warp, value: Value, lane: usize) -> u128 {
     match value {
         Value::R32(r) => u128::from(warp.r32[r as usize][lane]),
@@ -503,5 +503,8 @@ fn store_global(
         allocation.mark_written(offset, bytes as usize);
     }
     let access = WarpAccess { kind: Kind::Write, addresses, lanes: good, bytes, strong: op.strong };
-    global_access(cx, warp, &access);
+    let twice = global_access(cx, warp, &access);
+    if twice != 0 {
+        stores_disagree(cx, warp, &access, twice, |lane| joined_value(op, warp, lane));
+    }
 }

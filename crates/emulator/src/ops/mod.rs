@@ -13,6 +13,7 @@ pub(crate) mod convert;
 pub(crate) mod cp_async;
 pub(crate) mod fence;
 pub(crate) mod float;
+pub(crate) mod format;
 pub(crate) mod half;
 pub(crate) mod integer;
 pub(crate) mod logic;

@@ -284,10 +284,7 @@ fn window_of(space: StateSpace) -> u64 {
         StateSpace::Shared | StateSpace::SharedCluster => window::SHARED,
         StateSpace::Local => window::LOCAL,
         StateSpace::Param => window::PARAM,
-        StateSpace::Global
-        | StateSpace::Const
-        | StateSpace::Generic
-        | StateSpace::Register => 0,
+        StateSpace::Global | StateSpace::Const | StateSpace::Generic | StateSpace::Register => 0,
     }
 }
 

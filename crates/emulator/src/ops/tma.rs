@@ -262,16 +262,19 @@ fn load_tile(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         let Some(tile) = tile(cx, s, warp, op) else { continue };
         let bytes = tile.map.box_bytes();
         let to = shared_range(cx, s, warp, op.shared.lane(warp, lane) as u32, bytes, ALIGN);
+        // What cannot be read comes as zeros.
         let usable = to.is_some() && check_global(cx, s, warp, &tile, Kind::Read);
         let range = to.unwrap_or(SharedRange { rank: barriers[lane].rank, offset: 0, len: 0 });
         for (to_range, place) in destinations(cx, s, warp, range, barriers[lane], op.multicast) {
             let Some(target) = target(cx, s, warp, place) else { continue };
-            if !usable {
+            if to.is_none() {
                 target.give_up(cx, s, bytes);
                 continue;
             }
             record_shared(cx, s, warp, to_range, target, (Kind::Write, Proxy::Async));
-            record_rows(cx, s, warp, &tile, Kind::Read, target.stamp());
+            if usable {
+                record_rows(cx, s, warp, &tile, Kind::Read, target.stamp());
+            }
             let transfer = Transfer::TileLoad { tile: tile.clone(), to: to_range };
             // Outside of the tensor too: the count is that of the whole box.
             start(cx, s, transfer, target.signal(bytes));

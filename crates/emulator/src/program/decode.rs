@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use zeroforge_ptx::module::Location;
 use zeroforge_ptx::{
     Address, Base, Function, Immediate, Instruction, Modifier, Module, Opcode, Operand, RegisterId,
     StateSpace, Symbol, Type,
@@ -112,11 +113,8 @@ pub(crate) fn kernel(
             reason,
         })?;
         code.push(inst);
-        let source = i.location.and_then(|l| {
-            let file = module.files.get(l.file as usize)?;
-            Some((file.path.clone(), l.line))
-        });
-        lines.push(SourceLine { source, ptx_line: i.line, instruction: text });
+        let (source, inlined_at) = source_of(module, function_of(&flat, *frame), i);
+        lines.push(SourceLine { source, inlined_at, ptx_line: i.line, instruction: text });
     }
     let communicates = flat.code.iter().any(|(_, item)| ops::communicates(item.instruction()));
     let registers = (decoder.files.r32 + 2 * decoder.files.r64) as u32;
@@ -133,6 +131,28 @@ pub(crate) fn kernel(
         code,
         lines,
     })
+}
+
+fn function_of<'m>(flat: &FlatKernel<'m>, frame: u32) -> &'m Function {
+    flat.frames[frame as usize].function
+}
+
+/// A file and a line in it.
+type Place = (String, u32);
+
+/// Source line of an instruction, and where the function that holds it was inlined.
+fn source_of(module: &Module, function: &Function, i: &Instruction) -> (Option<Place>, Vec<Place>) {
+    let place = |l: &Location| Some((module.files.get(l.file as usize)?.path.clone(), l.line));
+    let Some(location) = &i.location else { return (None, Vec::new()) };
+    let all = function.body.as_ref().map_or(&[][..], |b| &b.inlined_at[..]);
+    let mut inlined_at = Vec::new();
+    let mut next = location.inlined_at;
+    // A chain that is longer than the list goes in a circle.
+    while let Some(at) = next.and_then(|n| all.get(n as usize)).filter(|_| inlined_at.len() < all.len()) {
+        inlined_at.extend(place(at));
+        next = at.inlined_at;
+    }
+    (place(location), inlined_at)
 }
 
 impl SharedLayout {

@@ -140,6 +140,7 @@ impl Kernel {
     pub(crate) fn party(&self, who: Who) -> Party {
         let at = self.lines.get(who.pc as usize).cloned().unwrap_or_else(|| SourceLine {
             source: None,
+            inlined_at: Vec::new(),
             ptx_line: 0,
             instruction: "end of the kernel".to_owned(),
         });

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 use zeroforge_emulator::{
-    DeviceMemory, Device, LaunchConfig, Options, Program, Report, Schedule, launch,
+    Device, DeviceMemory, LaunchConfig, Options, Program, Report, Schedule, launch,
 };
 
 /// A module with memory, ready to launch.

@@ -8,6 +8,9 @@ use crate::instruction::{Guard, Instruction, Operand};
 use crate::module::{Linkage, Symbol};
 use crate::table::{self, Count, Form, Kind, Opcode, OperandSpec};
 
+/// Deepest nesting of inlined functions.
+const MAX_INLINED: u32 = 1024;
+
 impl<'a> Parser<'a> {
     pub(super) fn body(&mut self, state: &mut FunctionState<'a>) -> Result<(), ParseError> {
         let outermost = state.depth();
@@ -167,14 +170,19 @@ impl<'a> Parser<'a> {
             if let Some(at) = at {
                 let raw = *state.location_of.entry(at).or_insert_with(|| {
                     let (file, line, column) = at;
-                    let raw = RawLocation { file, line, column, inlined: None, interned: None };
+                    let (inlined, interned) = (None, None);
+                    let raw = RawLocation { file, line, column, inlined, depth: 0, interned };
                     state.locations.push(raw);
                     state.locations.len() - 1
                 });
                 inlined = Some((label, raw));
             }
         }
-        let raw = RawLocation { file, line, column, inlined, interned: None };
+        let depth = inlined.as_ref().map_or(0, |(_, at)| state.locations[*at].depth + 1);
+        if depth > MAX_INLINED {
+            return Err(self.cursor.error(format!("inlined deeper than {MAX_INLINED}")));
+        }
+        let raw = RawLocation { file, line, column, inlined, depth, interned: None };
         state.location_of.insert((file, line, column), state.locations.len());
         state.current = Some(state.locations.len());
         state.locations.push(raw);

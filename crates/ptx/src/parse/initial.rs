@@ -21,6 +21,13 @@ impl Sink {
         }
         self.count += 1;
     }
+
+    fn zeros(&mut self, elements: u64) {
+        let zero = vec![0; self.ty.bytes() as usize];
+        for _ in 0..elements {
+            self.bytes(&zero);
+        }
+    }
 }
 
 impl Parser<'_> {
@@ -38,6 +45,10 @@ impl Parser<'_> {
             self.element(&mut sink)?;
         }
         let inner = dims.iter().skip(1).fold(1u64, |a, d| a.saturating_mul(*d)).max(1);
+        // Inner dimensions are kept whole.
+        let missing = (inner - sink.count % inner) % inner;
+        self.count_initial(missing, sink.ty)?;
+        sink.zeros(missing);
         if variable.dims.first() == Some(&0) {
             variable.dims[0] = sink.count.div_ceil(inner);
         }
@@ -71,10 +82,7 @@ impl Parser<'_> {
                     return Err(self.cursor.error_at(place, "more values than elements"));
                 }
                 self.count_initial(size - used, sink.ty)?;
-                let zero = vec![0; sink.ty.bytes() as usize];
-                for _ in used..size {
-                    sink.bytes(&zero);
-                }
+                sink.zeros(size - used);
             } else {
                 self.element(sink)?;
             }

@@ -48,6 +48,8 @@ pub(super) struct RawLocation {
     pub(super) column: u32,
     /// What was inlined, and the directive of the place at which it was: an index into the list of all.
     pub(super) inlined: Option<(String, usize)>,
+    /// How many call sites there are around it.
+    pub(super) depth: u32,
     /// Its entry in [`Body::inlined_at`], once it has one.
     pub(super) interned: Option<u32>,
 }

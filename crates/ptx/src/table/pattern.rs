@@ -36,7 +36,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ),
     (
         "red-quality",
-        "[.relaxed|.release][<scope>][<ordered-space>]|<ordered-space>(.relaxed|.release|.acq_rel)[<scope>]|<ordered-space><scope>[.relaxed|.release|.acq_rel]",
+        "[.relaxed|.release][<scope>][<ordered-space>]|<ordered-space>(.relaxed|.release)[<scope>]|<ordered-space><scope>[.relaxed|.release]",
     ),
     // Quality written after the operation, as libcu++ does.
     ("late-quality", "<atom-sem>[<scope>][<ordered-space>]|<scope>[<ordered-space>]"),

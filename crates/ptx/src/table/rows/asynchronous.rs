@@ -73,7 +73,7 @@ pub(super) static ROWS: &[Form] = &[
     row(
         CpAsyncBulkTensor,
         "cp.async.bulk.tensor<dim>(.shared::cluster|.shared::cta).global<im2col>.mbarrier::complete_tx::bytes[.multicast::cluster][.L2::cache_hint]",
-        "to:mem, from:tensor, barrier:mem, offsets:{b64}/b16*1/b16*2/b16*3, mask[.multicast::cluster]:b16, policy[.L2::cache_hint]:b64",
+        "to:mem, from:tensor, barrier:mem, offsets:b16*1/b16*2/b16*3, mask[.multicast::cluster]:b16, policy[.L2::cache_hint]:b64",
         "9.7.9.25.5.2",
     )
     .since(Arch::Sm90),
@@ -151,7 +151,7 @@ pub(super) static ROWS: &[Form] = &[
     .since(Arch::Sm90a),
     row(
         TensormapCpFenceproxy,
-        "tensormap.cp_fenceproxy.global<own>.tensormap::generic.release<scope>.sync.aligned",
+        "tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release<scope>.sync.aligned",
         "to:mem, from:mem, size:imm(128..128)",
         "9.7.13.15.18",
     )

@@ -3,7 +3,8 @@
 use super::Opcode::*;
 use super::{Arch, Form, row};
 
-/// `a` is a descriptor or registers; the constants that follow: scale of A, of B, transpose of A, of B.
+/// `a` is a descriptor or registers. The constants that follow are scale of A, of B, transpose of A, of B;
+/// with A in registers that of A is left out (the verifier counts them).
 const WGMMA_HALF_F32: &str = "dc:f32*N/2, a:b64/b32*4, b:b64, scale:pred, scale_a:imm(-1..1), scale_b:imm(-1..1), trans_a?:imm(0..1), trans_b?:imm(0..1)";
 const WGMMA_HALF_F16: &str = "dc:b32*N/4, a:b64/b32*4, b:b64, scale:pred, scale_a:imm(-1..1), scale_b:imm(-1..1), trans_a?:imm(0..1), trans_b?:imm(0..1)";
 const WGMMA_F32: &str =

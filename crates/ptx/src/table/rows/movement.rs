@@ -6,7 +6,7 @@ use super::{Arch, Form, row};
 pub(super) static ROWS: &[Form] = &[
     row(
         Mov,
-        "mov(.pred|<x16-64>|.f32|.f64|.f16|.bf16|.f16x2|.bf16x2|.b128)",
+        "mov(.pred|<x16-64>|.f32|.f64|.b128)",
         "d:T/{T}, a:T/{T}/sym",
         "9.7.9.3",
     ),
@@ -113,8 +113,14 @@ pub(super) static ROWS: &[Form] = &[
     row(Cvt, "cvt<roundi>[.ftz][.sat]<i8-64>(.f16|.bf16|.f32|.f64)", "d:~T, a:~T2", "9.7.9.21"),
     row(
         Cvt,
-        "cvt[<round>|<roundi>][.ftz][.relu][.satfinite][.sat](.f16|.bf16|.f32|.f64)(.f16|.bf16|.f32|.f64)",
+        "cvt[<round>|<roundi>][.ftz][.sat](.f16|.bf16|.f32|.f64)(.f16|.bf16|.f32|.f64)",
         "d:~T, a:~T2",
+        "9.7.9.21",
+    ),
+    row(
+        Cvt,
+        "cvt(.rn|.rz)(.relu[.satfinite]|.satfinite)(.f16|.bf16).f32",
+        "d:b16, a:f32",
         "9.7.9.21",
     ),
     row(Cvt, "cvt(.rn|.rz)[.relu][.satfinite](.f16x2|.bf16x2).f32", "d:T, a:f32, b:f32", "9.7.9.21"),
