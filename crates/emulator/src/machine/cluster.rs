@@ -285,12 +285,12 @@ fn run_warp(warp: &mut Warp, state: &mut ClusterState, env: &Env<'_>, quantum: u
         warp.mask = mask;
         warp.executed += 1;
         warp.lanes_executed += u64::from(mask.count_ones());
+        if let Some(tracked) = &inst.tracked {
+            crate::check::register::check(tracked, warp, &mut cx);
+        }
         if mask == 0 && !inst.always {
             warp.pc += 1;
             continue;
-        }
-        if let Some(tracked) = &inst.tracked {
-            crate::check::register::check(tracked, warp, &mut cx);
         }
         match (inst.exec)(inst, warp, &mut cx) {
             Step::Next => warp.pc += 1,

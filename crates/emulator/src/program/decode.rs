@@ -10,8 +10,11 @@ use zeroforge_ptx::{
 
 use crate::memory::window;
 use crate::ops;
+use crate::program::compact::{Places, places};
 use crate::program::flatten::{Flat, FlatKernel, flatten};
+use crate::program::flow::Flow;
 use crate::program::inst::{Addr, AddrBase, Inst, NO_GUARD, SymbolPlace, Value};
+use crate::program::tracked::{Watched, watched};
 use crate::program::{Files, Kernel, LoadError, param_layout};
 use crate::report::SourceLine;
 
@@ -45,34 +48,6 @@ struct SharedLayout {
     bytes: u32,
 }
 
-fn register_files(flat: &FlatKernel<'_>) -> Result<(Files, Vec<Vec<Value>>), LoadError> {
-    let mut files = Files::default();
-    let mut places = Vec::with_capacity(flat.frames.len());
-    for frame in &flat.frames {
-        let registers = frame.function.body.as_ref().map_or(&[][..], |b| &b.registers[..]);
-        let place = registers.iter().map(|r| match r.ty {
-            Type::Pred => {
-                files.predicates += 1;
-                Value::Pred(files.predicates as u32 - 1)
-            }
-            Type::B128 => {
-                files.r64 += 2;
-                Value::R128(files.r64 as u32 - 2)
-            }
-            ty if ty.bits() == 64 => {
-                files.r64 += 1;
-                Value::R64(files.r64 as u32 - 1)
-            }
-            _ => {
-                files.r32 += 1;
-                Value::R32(files.r32 as u32 - 1)
-            }
-        });
-        places.push(place.collect());
-    }
-    Ok((files, places))
-}
-
 /// Decodes a kernel. `globals` has the addresses of the module's variables.
 pub(crate) fn kernel(
     module: &Module,
@@ -81,7 +56,12 @@ pub(crate) fn kernel(
 ) -> Result<Kernel, LoadError> {
     let flat = flatten(module, function)?;
     let (params, param_bytes) = param_layout(function)?;
-    let (mut files, registers) = register_files(&flat)?;
+    let flow = Flow::of(&flat);
+    let live = flow.live();
+    let Places { mut files, registers, pressure } = places(&flat, &flow, live.as_ref());
+    let Watched { names, mut by_instruction } = watched(&flat, &flow, live.as_ref());
+    drop((flow, live));
+    files.tracked = names;
     files.r32 += 1;
     files.r64 += 1;
     let sinks = [files.r32 as u32 - 1, files.r64 as u32 - 1];
@@ -101,23 +81,23 @@ pub(crate) fn kernel(
     };
     let mut code = Vec::with_capacity(flat.code.len());
     let mut lines = Vec::with_capacity(flat.code.len());
-    for (frame, item) in &flat.code {
+    for (at, (frame, item)) in flat.code.iter().enumerate() {
         decoder.frame = *frame;
         let function = flat.frames[*frame as usize].function;
         let i = item.instruction();
         let text = zeroforge_ptx::display_instruction(module, function, i);
-        let inst = decoder.instruction(item).map_err(|reason| LoadError::Instruction {
+        let mut inst = decoder.instruction(item).map_err(|reason| LoadError::Instruction {
             function: function.name.clone(),
             line: i.line,
             instruction: text.clone(),
             reason,
         })?;
+        inst.tracked = by_instruction.remove(&at);
         code.push(inst);
         let (source, inlined_at) = source_of(module, function_of(&flat, *frame), i);
         lines.push(SourceLine { source, inlined_at, ptx_line: i.line, instruction: text });
     }
     let communicates = flat.code.iter().any(|(_, item)| ops::communicates(item.instruction()));
-    let registers = (decoder.files.r32 + 2 * decoder.files.r64) as u32;
     Ok(Kernel {
         name: function.name.clone(),
         params,
@@ -126,7 +106,7 @@ pub(crate) fn kernel(
         local_bytes: flat.local_bytes,
         limits: function.limits,
         communicates,
-        registers,
+        registers: pressure,
         files: decoder.files,
         code,
         lines,

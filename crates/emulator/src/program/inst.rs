@@ -56,8 +56,12 @@ pub(crate) struct Inst {
 /// Registers whose initialisation is not certain at decode time.
 #[derive(Debug, Default)]
 pub(crate) struct Tracked {
+    /// The guard.
+    pub(crate) guard: Vec<u32>,
     pub(crate) reads: Vec<u32>,
     pub(crate) writes: Vec<u32>,
+    /// Of a copy: what is written is known where these are.
+    pub(crate) copied: Vec<u32>,
 }
 
 impl Inst {

@@ -1,11 +1,14 @@
 //! Programs: PTX modules decoded for execution.
 //!
-//! `flatten` puts the functions that a kernel calls into it, `decode` gives every register, symbol and
-//! label an index and every instruction the function that executes it, `inst` is what comes out.
+//! `flatten` puts the functions that a kernel calls into it, `flow` and `compact` give registers places, `tracked` says which
+//! are watched, `decode` gives every symbol and label an index and every instruction the function that executes it, `inst` is what comes out.
 
+pub(crate) mod compact;
 pub(crate) mod decode;
 pub(crate) mod flatten;
+pub(crate) mod flow;
 pub(crate) mod inst;
+pub(crate) mod tracked;
 
 use std::collections::HashMap;
 
