@@ -292,6 +292,9 @@ fn run_warp(warp: &mut Warp, state: &mut ClusterState, env: &Env<'_>, quantum: u
             warp.pc += 1;
             continue;
         }
+        if let Some(touch) = &inst.wgmma {
+            crate::ops::wgmma::watch::touch(touch, warp, &mut cx);
+        }
         match (inst.exec)(inst, warp, &mut cx) {
             Step::Next => warp.pc += 1,
             Step::Moved => {

@@ -10,6 +10,7 @@ use zeroforge_ptx::{
 
 use crate::memory::window;
 use crate::ops;
+use crate::ops::wgmma::watch;
 use crate::program::compact::{Places, places};
 use crate::program::flatten::{Flat, FlatKernel, flatten};
 use crate::program::flow::Flow;
@@ -37,6 +38,8 @@ pub(crate) struct Decoder<'m> {
     shared: SharedLayout,
     globals: &'m [Option<u64>],
     params: Vec<u32>,
+    /// Registers of the kernel's wgmmas.
+    watched: watch::Watched,
 }
 
 /// Shared memory of the variables that a kernel uses.
@@ -78,6 +81,7 @@ pub(crate) fn kernel(
         shared,
         globals,
         params: params.iter().map(|p| p.offset).collect(),
+        watched: watch::watched(&flat),
     };
     let mut code = Vec::with_capacity(flat.code.len());
     let mut lines = Vec::with_capacity(flat.code.len());
@@ -247,6 +251,11 @@ impl Decoder<'_> {
         } else {
             inst.guard = NO_GUARD;
         }
+        let slot = |r| match self.register_place(RegisterId(r)) {
+            Ok(Value::R32(slot)) => Some(slot),
+            _ => None,
+        };
+        inst.wgmma = watch::of_instruction(&self.watched, self.frame, item, slot);
         Ok(inst)
     }
 
@@ -254,6 +263,16 @@ impl Decoder<'_> {
         let frame = self.registers.get(self.frame as usize);
         let place = frame.and_then(|f| f.get(r.0 as usize)).copied();
         place.ok_or_else(|| format!("register {} does not exist", r.0))
+    }
+
+    /// Numbers of the registers of a wgmma's operand, to watch them.
+    pub(crate) fn watched(&self, operand: &Operand) -> Vec<u32> {
+        let Operand::Vector(list) = operand else { return Vec::new() };
+        let number = |o: &Operand| match o {
+            Operand::Register(r) => self.watched.get(&(self.frame, r.0)).copied(),
+            _ => None,
+        };
+        list.iter().filter_map(number).collect()
     }
 
     /// The operand at a position.

@@ -51,6 +51,8 @@ pub(crate) struct Inst {
     /// Registers to check for initialisation, and registers to mark, as indices of tracked registers; see
     /// `program::tracked`. None for nearly all.
     pub(crate) tracked: Option<Box<Tracked>>,
+    /// Registers of the kernel's wgmmas that it touches. None for nearly all.
+    pub(crate) wgmma: Option<Box<ops::wgmma::watch::Touch>>,
 }
 
 /// Registers whose initialisation is not certain at decode time.
@@ -79,6 +81,7 @@ impl Inst {
             imm: 0,
             detail: Detail::None,
             tracked: None,
+            wgmma: None,
         }
     }
 }
