@@ -18,7 +18,7 @@ def compile_kernel(nvrtc, source):
     code = nvrtc.nvrtcCreateProgram(
         ctypes.byref(program), source.read_bytes(), source.name.encode(), 1, headers, names)
     assert code == 0, code
-    options = [b"-arch=sm_90a", b"-lineinfo", b"-std=c++17", b"-default-device", b"-DINFINITY=__int_as_float(0x7f800000)"]
+    options = [b"-arch=sm_90a", b"-lineinfo", b"-std=c++17", b"-DINFINITY=__int_as_float(0x7f800000)"]
     code = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     size = ctypes.c_size_t()
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))

@@ -24,7 +24,7 @@ __device__ __forceinline__ void copy(Shared &s, const bf16 *a, const bf16 *b, in
 
 extern "C" __global__ void __launch_bounds__(128)
 mma_gemm(const bf16 *a, const bf16 *b, float *c, int n, int k) {
-    __shared__ Shared s;
+    __shared__ __align__(16) Shared s;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int tiles = k / BK;
     for (int t = 0; t < SLOTS - 1; t++) {
