@@ -52,7 +52,12 @@ pub enum LaunchError {
     },
 }
 
-fn check(kernel: &Kernel, config: &LaunchConfig, device: &Device) -> Result<(), LaunchError> {
+/// Whether a launch would be made: parameters and shape against the limits of the kernel and the card.
+pub fn check(
+    kernel: &Kernel,
+    config: &LaunchConfig,
+    device: &Device,
+) -> Result<(), LaunchError> {
     let refuse = |reason: String| Err(LaunchError::Shape { kernel: kernel.name.clone(), reason });
     if config.params.len() != kernel.param_bytes as usize {
         return Err(LaunchError::Params {

@@ -405,6 +405,22 @@ impl TensorMap {
         self.address
     }
 
+    /// The same map of a tensor elsewhere.
+    pub fn with_address(&self, address: u64) -> Result<TensorMap, TensorMapError> {
+        TensorMap::tiled(&TiledArguments {
+            dtype: self.dtype,
+            address,
+            dims: self.dims(),
+            strides: self.strides(),
+            box_dims: self.box_dims(),
+            element_strides: self.element_strides(),
+            interleave: self.interleave,
+            swizzle: self.swizzle,
+            l2_promotion: self.l2_promotion,
+            oob_fill: self.oob_fill,
+        })
+    }
+
     /// Elements per dimension, innermost first.
     pub fn dims(&self) -> &[u64] {
         &self.dims[..self.rank()]

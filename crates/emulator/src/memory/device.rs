@@ -195,6 +195,23 @@ impl DeviceMemory {
     #[allow(unsafe_code, reason = "the promise is the caller's")]
     pub unsafe fn map_host(&self, start: NonNull<u8>, size: usize) -> Result<u64, MemoryError> {
         let base = start.as_ptr() as u64;
+        // SAFETY: the caller's promise.
+        unsafe { self.map_host_at(base, start, size, false) }?;
+        Ok(base)
+    }
+
+    /// Makes host memory visible to kernels at an address of the caller's choice, which must be free.
+    ///
+    /// # Safety
+    /// As for [`map_host`](Self::map_host).
+    #[allow(unsafe_code, reason = "the promise is the caller's")]
+    pub unsafe fn map_host_at(
+        &self,
+        base: u64,
+        start: NonNull<u8>,
+        size: usize,
+        read_only: bool,
+    ) -> Result<(), MemoryError> {
         let mut state = self.write_state();
         let overlap = state
             .nearest(base.saturating_add((size as u64).saturating_sub(1)))
@@ -204,10 +221,9 @@ impl DeviceMemory {
         }
         // SAFETY: the caller's promise.
         let bytes = unsafe { Bytes::foreign(start, size) };
-        let allocation =
-            Allocation { base, size: size as u64, read_only: false, bytes, written: None };
+        let allocation = Allocation { base, size: size as u64, read_only, bytes, written: None };
         state.allocations.insert(base, Arc::new(allocation));
-        Ok(base)
+        Ok(())
     }
 
     /// Gives an allocation back. Launches in flight keep its bytes alive.
