@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use zeroforge_emulator::Schedule;
 
 /// Ahead-of-time compiler and runtime for PyTorch models in short GPU leases.
 #[derive(Debug, Parser)]
@@ -17,7 +18,7 @@ Examples:
   zeroforge doctor
 
 Exit codes: 0 done, 1 failure, 2 usage, 3 bad model, 4 unsupported model, 5 toolchain,
-6 bad artifact, 7 bad input, 8 file access, 9 device. See docs/exit-codes.md."
+6 bad artifact, 7 bad input, 8 file access, 9 device, 10 a check failed. See docs/exit-codes.md."
 )]
 pub(crate) struct Cli {
     /// Machine-readable results on standard output, one JSON object per line.
@@ -50,6 +51,43 @@ Examples:
   zeroforge run model.zfa --input inputs.safetensors --profile
   zeroforge run --graph model.pt2 --input inputs.safetensors --dump values.safetensors")]
     Run(RunArgs),
+    /// Check every device kernel of an artifact, with no GPU: what it computes and how.
+    #[command(long_about = "\
+Check every device kernel of an artifact, with no GPU.
+
+The model runs once, step by step, on an emulated Hopper with all its checkers on; inputs are random unless
+given. After each step its results are compared with what the kernel must compute, in f64. A kernel passes if
+nothing was found and its error is at most twice that of a plain implementation in the same types, plus a unit
+in the last place. Exit code 10 says that one did not.", after_help = "\
+Examples:
+  zeroforge verify model.zfa
+  zeroforge verify model.zfa --size s0=1 --size s1=100 --steps first
+  zeroforge verify model.zfa --kernel attention --schedule random:7
+  zeroforge --json verify model.zfa")]
+    Verify(VerifyArgs),
+    /// Run one kernel on an emulated Hopper, with every checker on.
+    #[command(long_about = "\
+Run one kernel on an emulated Hopper (sm_90a), with every checker on: a .cu file, compiled by NVRTC, or PTX.
+
+An --arg is given for each parameter of the kernel, in order:
+  i32=-3  u64=7  f32=1.5  bf16=0.5   a number
+  in=x.npy  in=x.safetensors:name    memory that holds a tensor; the kernel gets its address
+  out=f32[64,64]                     memory that nothing wrote; shown and saved afterwards
+  inout=x.npy                        both
+  zeros=f32[64]                      memory of zeros; shown and saved
+  random=bf16[128,64]:7              memory of random numbers, with a seed
+  tensormap=0:bf16,dims=64x128,box=64x64,swizzle=128
+                                     a tensor map of argument 0's memory, innermost dimension first;
+                                     also strides=BYTESxBYTES, element_strides=1x1, oob=nan
+  bytes=0a0b0c0d                     these bytes, by value
+  {in=x.npy;i64=4;f32=1}             a struct by value, its members naturally aligned
+
+Exit code 10 says that a checker found an error.", after_help = "\
+Examples:
+  zeroforge emulate add.cu --entry add --grid 4 --block 256 --arg in=x.npy --arg in=y.npy --arg 'out=f32[1024]' --arg i32=1024
+  zeroforge emulate softmax.ptx --block 128 --arg 'random=f32[8,128]:1' --arg 'out=f32[8,128]' --output out.safetensors
+  zeroforge emulate tma.cu --block 128 --shared 65536 --arg 'random=bf16[128,64]' --arg tensormap=0:bf16,dims=64x128,box=64x64,swizzle=128 --schedule random:3")]
+    Emulate(EmulateArgs),
     /// Show what is in an artifact or a model.
     #[command(after_help = "\
 Examples:
@@ -99,7 +137,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   zeroforge verify-signature model.zfa --key zeroforge.pub")]
-    VerifySignature(VerifyArgs),
+    VerifySignature(VerifySignatureArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "\
 Examples:
@@ -174,7 +212,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Where to run.
-    #[arg(long, value_enum, default_value = "cpu", env = "ZEROFORGE_DEVICE")]
+    #[arg(long, value_enum, default_value = "auto", env = "ZEROFORGE_DEVICE")]
     pub(crate) device: DeviceName,
     /// Threads on the CPU; all cores if not given.
     #[arg(long, env = "ZEROFORGE_THREADS")]
@@ -192,10 +230,14 @@ pub(crate) struct RunArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceName {
+    /// The processor where the artifact has code for it, else a GPU, else the software device.
+    Auto,
     /// This machine's processor.
     Cpu,
-    /// The first NVIDIA GPU; CUDA_VISIBLE_DEVICES chooses another.
+    /// The first NVIDIA GPU, CUDA_VISIBLE_DEVICES chooses another; without a GPU the software device.
     Cuda,
+    /// An emulated Hopper: runs the code for GPUs, exactly and slowly, and checks what it does.
+    Software,
 }
 
 #[derive(Debug, Args)]
@@ -237,7 +279,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) input: Vec<String>,
     /// Where to run.
-    #[arg(long, value_enum, default_value = "cpu", env = "ZEROFORGE_DEVICE")]
+    #[arg(long, value_enum, default_value = "auto", env = "ZEROFORGE_DEVICE")]
     pub(crate) device: DeviceName,
     /// Calls that are timed.
     #[arg(long, default_value_t = 20)]
@@ -291,10 +333,128 @@ pub(crate) struct SignArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
+pub(crate) struct VerifySignatureArgs {
     /// The artifact.
     pub(crate) artifact: PathBuf,
     /// The public key.
     #[arg(long, default_value = "zeroforge.pub", env = "ZEROFORGE_PUBLIC_KEY")]
     pub(crate) key: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The artifact.
+    pub(crate) artifact: PathBuf,
+    /// Value of a symbolic size, such as `s0=128`; near 16 if not given.
+    #[arg(long, value_name = "NAME=N")]
+    pub(crate) size: Vec<String>,
+    /// NAME=FILE.npy, NAME=JSON, or a .safetensors file; random where not given.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) input: Vec<String>,
+    /// Seed of random inputs.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// When asynchronous work completes: late, eager or random:SEED.
+    #[arg(long, value_name = "ORDER", default_value = "late", value_parser = parse_schedule)]
+    pub(crate) schedule: Schedule,
+    /// Only kernels with this in their name or description.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// Which launches of a kernel are checked.
+    #[arg(long, value_enum, default_value = "all")]
+    pub(crate) steps: StepsName,
+    /// Threads on this machine; all cores if not given.
+    #[arg(long, env = "ZEROFORGE_THREADS")]
+    pub(crate) threads: Option<usize>,
+    /// Files with weights that the artifact does not hold.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StepsName {
+    /// Every launch.
+    All,
+    /// The first launch of each kernel; nothing after the last of them runs.
+    First,
+}
+
+fn parse_schedule(text: &str) -> Result<Schedule, String> {
+    match text {
+        "late" => Ok(Schedule::Late),
+        "eager" => Ok(Schedule::Eager),
+        _ => text
+            .strip_prefix("random:")
+            .and_then(|seed| seed.parse().ok())
+            .map(Schedule::Random)
+            .ok_or_else(|| "`late`, `eager` or `random:SEED` is expected".to_owned()),
+    }
+}
+
+/// `4`, `4,2` or `4,2,1`.
+fn parse_shape(text: &str) -> Result<[u32; 3], String> {
+    let mut shape = [1; 3];
+    let parts: Vec<&str> = text.split(',').collect();
+    if parts.len() > 3 {
+        return Err("at most three numbers are expected: X,Y,Z".to_owned());
+    }
+    for (n, part) in shape.iter_mut().zip(parts) {
+        *n = part.trim().parse().map_err(|_| format!("`{part}` is no whole number"))?;
+    }
+    Ok(shape)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmulateArgs {
+    /// The kernel: CUDA C++ (.cu) or PTX (.ptx).
+    pub(crate) file: PathBuf,
+    /// Name of the kernel, plain or mangled; may be left out where there is one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) entry: Option<String>,
+    /// Blocks: X, X,Y or X,Y,Z.
+    #[arg(long, value_name = "X,Y,Z", default_value = "1", value_parser = parse_shape)]
+    pub(crate) grid: [u32; 3],
+    /// Threads per block; what the kernel requires if not given.
+    #[arg(long, value_name = "X,Y,Z", value_parser = parse_shape)]
+    pub(crate) block: Option<[u32; 3]>,
+    /// Blocks per cluster; what the kernel requires if not given.
+    #[arg(long, value_name = "X,Y,Z", value_parser = parse_shape)]
+    pub(crate) cluster: Option<[u32; 3]>,
+    /// Bytes of dynamic shared memory.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) shared: u32,
+    /// A parameter of the kernel, in order: KIND=VALUE.
+    #[arg(long, value_name = "KIND=VALUE", allow_hyphen_values = true)]
+    pub(crate) arg: Vec<String>,
+    /// Write memory that the kernel may have written: .safetensors, or .npy where it is one tensor.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Which checkers run; none leaves those without which an access cannot be made.
+    #[arg(long, value_enum, default_value = "all")]
+    pub(crate) checks: ChecksName,
+    /// When asynchronous work completes: late, eager or random:SEED.
+    #[arg(long, value_name = "ORDER", default_value = "late", value_parser = parse_schedule)]
+    pub(crate) schedule: Schedule,
+    /// Threads on this machine; all cores if not given.
+    #[arg(long, env = "ZEROFORGE_THREADS")]
+    pub(crate) threads: Option<usize>,
+    /// Warp instructions after which the launch is stopped as endless.
+    #[arg(long, value_name = "N", default_value_t = 20_000_000_000)]
+    pub(crate) budget: u64,
+    /// Folder with headers for a .cu file; its own folder is searched anyway.
+    #[arg(short = 'I', long, value_name = "DIR")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Another option for the CUDA compiler, such as -DTILE=64.
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub(crate) nvrtc: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChecksName {
+    /// All of them.
+    All,
+    /// All but warnings about speed.
+    Errors,
+    /// Bounds, alignment and deadlock only.
+    None,
 }

@@ -64,15 +64,20 @@ pub(crate) const KEYS: [Key; 8] = [
     Key {
         name: "device",
         variable: Some("ZEROFORGE_DEVICE"),
-        kind: Kind::Word(&["cpu", "cuda"]),
+        kind: Kind::Word(&["auto", "cpu", "cuda", "software"]),
         flags: &[("run", "device"), ("bench", "device")],
-        default: "cpu",
+        default: "auto",
     },
     Key {
         name: "threads",
         variable: Some("ZEROFORGE_THREADS"),
         kind: Kind::Count,
-        flags: &[("run", "threads"), ("bench", "threads")],
+        flags: &[
+            ("run", "threads"),
+            ("bench", "threads"),
+            ("verify", "threads"),
+            ("emulate", "threads"),
+        ],
         default: "all cores",
     },
     Key {

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use zeroforge_compiler::cpu::CpuCompileError;
+use zeroforge_compiler::cuda::CudaCompileError;
 use zeroforge_compiler::pipeline::CompileError;
 use zeroforge_import::ImportError;
 use zeroforge_runtime::RunError;
+use zeroforge_verify::VerifyError;
 
 /// A tool that is missing or failed, with what to do.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) enum Exit {
     Io = 8,
     /// A device is missing or failed.
     Device = 9,
+    /// A kernel computes something wrong, or a checker found an error in it.
+    Check = 10,
     /// Stopped by a signal.
     Interrupted = 130,
 }
@@ -65,6 +69,18 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// A kernel's source or PTX that cannot be used.
+#[derive(Debug)]
+pub(crate) struct SourceError(pub(crate) String);
+
+impl std::fmt::Display for SourceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SourceError {}
+
 /// Weights that are missing or do not fit.
 #[derive(Debug)]
 pub(crate) struct WeightsError(pub(crate) String);
@@ -83,6 +99,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if cause.is::<UsageError>() || cause.is::<crate::config::ConfigError>() {
             return Exit::Usage;
+        }
+        if cause.is::<SourceError>() {
+            return Exit::BadModel;
         }
         if cause.is::<WeightsError>() {
             return Exit::Unsupported;
@@ -116,14 +135,35 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         if let Some(e) = cause.downcast_ref::<ArtifactError>() {
             return artifact(e);
         }
+        let run = |e: &RunError| match e {
+            RunError::Artifact(e) | RunError::Open { source: e, .. } => artifact(e),
+            RunError::File { .. } => Exit::Io,
+            RunError::Signature(_) => Exit::BadArtifact,
+            RunError::Weight { .. } => Exit::Unsupported,
+            RunError::Device { .. } => Exit::Device,
+            _ => Exit::BadInput,
+        };
         if let Some(e) = cause.downcast_ref::<RunError>() {
+            return run(e);
+        }
+        if let Some(e) = cause.downcast_ref::<VerifyError>() {
             return match e {
-                RunError::Artifact(e) | RunError::Open { source: e, .. } => artifact(e),
-                RunError::File { .. } => Exit::Io,
-                RunError::Signature(_) => Exit::BadArtifact,
-                RunError::Weight { .. } => Exit::Unsupported,
-                RunError::Device { .. } => Exit::Device,
-                _ => Exit::BadInput,
+                VerifyError::Run(e) => run(e),
+                VerifyError::NoSpecs
+                | VerifyError::NoTarget(_)
+                | VerifyError::Specs(_)
+                | VerifyError::Ptx { .. }
+                | VerifyError::Launch { .. } => Exit::BadArtifact,
+                VerifyError::Load { .. } => Exit::Unsupported,
+                VerifyError::Memory(_) => Exit::Device,
+                VerifyError::Reference { .. } | VerifyError::Sizes(_) => Exit::BadInput,
+                VerifyError::NoKernel { .. } => Exit::Usage,
+            };
+        }
+        if let Some(e) = cause.downcast_ref::<CudaCompileError>() {
+            return match e {
+                CudaCompileError::Failed { .. } => Exit::BadModel,
+                _ => Exit::Toolchain,
             };
         }
         if cause.downcast_ref::<ToolchainError>().is_some() {

@@ -4,8 +4,10 @@ mod args;
 mod commands;
 mod config;
 mod exit;
+mod findings;
 mod interrupt;
 mod output;
+mod software;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Compile(args) => commands::compile::run(&args, &output),
         Command::Run(args) => commands::run::run(&args, &output),
+        Command::Verify(args) => commands::verify::run(&args, &output),
+        Command::Emulate(args) => commands::emulate::run(&args, &output),
         Command::Inspect(args) => commands::inspect::run(&args, &output),
         Command::Bench(args) => commands::bench::run(&args, &output),
         Command::Toolchain { action } => commands::toolchain::run(&action, &output),

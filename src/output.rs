@@ -59,6 +59,21 @@ impl Output {
         }
     }
 
+    /// Lines for people that machines get in another form.
+    pub(crate) fn table(&self, text: &str) {
+        self.finish();
+        if !self.json && !self.quiet {
+            self.line(&text);
+        }
+    }
+
+    /// An object for machines that people get in another form.
+    pub(crate) fn event(&self, value: impl FnOnce() -> Value) {
+        if self.json {
+            self.line(&value());
+        }
+    }
+
     fn line(&self, text: &dyn std::fmt::Display) {
         let mut out = std::io::stdout().lock();
         // A closed pipe is the reader's choice, not an error; a full disk is one.
@@ -78,6 +93,20 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.json && !self.quiet {
             self.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    /// What a user must know even when quiet: a line on standard error.
+    pub(crate) fn remark(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// A remark for people, an object for machines.
+    pub(crate) fn remark_or(&self, text: &str, value: impl FnOnce() -> Value) {
+        if self.json {
+            self.line(&value());
+        } else {
+            self.remark(text);
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
     let start = Instant::now();
     let model = Model::open(&args.artifact, &OpenOptions::default())?;
     let options = SessionOptions { threads: args.threads, ..Default::default() };
-    let mut session = super::run::open_session(&model, args.device, options)?;
+    let mut session = crate::software::open(&model, args.device, options, output)?;
     let inputs = if args.input.is_empty() {
         random_inputs(session.program(), &args.size)?
     } else {
@@ -24,7 +24,9 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
             ports.iter().find(|p| p.name == name).map(|p| p.dtype)
         })?
     };
-    session.run(inputs.clone())?;
+    if let Err(e) = session.run(inputs.clone()) {
+        return crate::software::failed(e.into(), output);
+    }
     let first = start.elapsed();
     let mut times = Vec::with_capacity(args.runs);
     for _ in 0..args.runs.max(1) {
@@ -50,7 +52,7 @@ pub(crate) fn run(args: &BenchArgs, output: &Output) -> Result<Exit> {
                 "least": s(least), "runs": times.len(), "device": session.device()})
         },
     );
-    Ok(Exit::Success)
+    crate::software::report(output)
 }
 
 /// Inputs of the chosen sizes: zeros and ones for integers, small numbers for floats.

@@ -10,7 +10,7 @@ use zeroforge_artifact::Artifact;
 use zeroforge_artifact::container::{attach_signature, write_atomically};
 use zeroforge_runtime::{Model, OpenOptions};
 
-use crate::args::{KeygenArgs, SignArgs, VerifyArgs};
+use crate::args::{KeygenArgs, SignArgs, VerifySignatureArgs};
 use crate::exit::Exit;
 use crate::output::Output;
 
@@ -91,7 +91,7 @@ pub(crate) fn read_public(paths: &[PathBuf]) -> Result<Vec<String>> {
         .collect()
 }
 
-pub(crate) fn verify(args: &VerifyArgs, output: &Output) -> Result<Exit> {
+pub(crate) fn verify(args: &VerifySignatureArgs, output: &Output) -> Result<Exit> {
     let trusted_keys = read_public(std::slice::from_ref(&args.key))?;
     Model::open(&args.artifact, &OpenOptions { verify_all: true, trusted_keys })?;
     output.result(

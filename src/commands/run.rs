@@ -7,23 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::DType;
 use zeroforge_artifact::container::write_atomically;
-use zeroforge_runtime::{Model, OpenOptions, RunError, Session, SessionOptions, Tensor, tensor_io};
+use zeroforge_runtime::{Model, OpenOptions, RunError, SessionOptions, Tensor, tensor_io};
 
-use crate::args::{DeviceName, RunArgs};
+use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::output::{Output, duration};
-
-/// Binds a model to a device.
-pub(crate) fn open_session(
-    model: &Model,
-    device: DeviceName,
-    options: SessionOptions,
-) -> Result<Session> {
-    Ok(match device {
-        DeviceName::Cpu => Session::cpu(model, options)?,
-        DeviceName::Cuda => Session::cuda(model, 0, options)?,
-    })
-}
 
 pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
     if args.graph {
@@ -40,12 +28,16 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
         external_weights: args.weights.clone(),
         profile: args.profile,
     };
-    let mut session = open_session(&model, args.device, options)?;
+    let mut session = crate::software::open(&model, args.device, options, output)?;
     let load = load_start.elapsed();
     let dtypes =
         |name: &str| session.program().inputs.iter().find(|p| p.name == name).map(|p| p.dtype);
     let inputs = inputs(&args.input, &dtypes)?;
-    let outputs = session.run(inputs)?;
+    let outputs = match session.run(inputs) {
+        Ok(outputs) => outputs,
+        // What the checkers found is why a kernel failed.
+        Err(e) => return crate::software::failed(e.into(), output),
+    };
     let phases = session.phases().clone();
     if let Some(path) = &args.output {
         write_atomically(path, &tensor_io::to_safetensors(&outputs)?)?;
@@ -73,7 +65,7 @@ pub(crate) fn run(args: &RunArgs, output: &Output) -> Result<Exit> {
                 "bind": phases.bind.as_secs_f64(), "compute": phases.compute.as_secs_f64()})
         },
     );
-    Ok(Exit::Success)
+    crate::software::report(output)
 }
 
 /// Inputs from the command line; `dtype_of` knows the model's inputs.

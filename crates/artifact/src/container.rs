@@ -21,13 +21,15 @@ pub const MAGIC: [u8; 8] = *b"ZFORGE\r\n";
 /// Version of the format. A reader refuses a higher major version by name.
 pub const FORMAT_MAJOR: u16 = 1;
 /// Additions that older readers may ignore.
-pub const FORMAT_MINOR: u16 = 0;
+pub const FORMAT_MINOR: u16 = 1;
 /// Alignment of sections.
 pub const SECTION_ALIGN: u64 = 4096;
 /// Most sections an artifact may have.
 pub const MAX_SECTIONS: u32 = 65_536;
 /// Largest manifest or program in bytes.
 pub const MAX_JSON_BYTES: u64 = 256 << 20;
+/// Largest list of what kernels compute, in bytes.
+pub const MAX_KERNELS_BYTES: u64 = 64 << 20;
 const HEADER_BYTES: u64 = 128;
 const ENTRY_BYTES: u64 = 64;
 
@@ -46,6 +48,8 @@ pub enum SectionKind {
     Ptx,
     /// All embedded weights.
     Weights,
+    /// What each kernel of a target computes; read by `zeroforge verify`, not by a runtime. Since 1.1.
+    Kernels,
     /// Of a later minor version; ignored.
     Unknown(u32),
 }
@@ -59,6 +63,7 @@ impl SectionKind {
             SectionKind::Cubin => 4,
             SectionKind::Ptx => 5,
             SectionKind::Weights => 6,
+            SectionKind::Kernels => 7,
             SectionKind::Unknown(code) => code,
         }
     }
@@ -71,6 +76,7 @@ impl SectionKind {
             4 => SectionKind::Cubin,
             5 => SectionKind::Ptx,
             6 => SectionKind::Weights,
+            7 => SectionKind::Kernels,
             code => SectionKind::Unknown(code),
         }
     }
@@ -360,6 +366,22 @@ impl<B: AsRef<[u8]>> Artifact<B> {
             .validate(entry.modules.len(), entry.weights.len())
             .map_err(|e| invalid(e.to_string()))?;
         Ok(program)
+    }
+
+    /// What the kernels of a target entry compute, its hash checked; `None` in artifacts before 1.1. Bytes
+    /// for whoever knows kernels: a runtime does not.
+    pub fn kernel_specs(&self, entry: usize) -> Result<Option<&[u8]>, ArtifactError> {
+        let invalid = |reason: &str| ArtifactError::Invalid {
+            what: "list of kernels".into(),
+            reason: reason.to_owned(),
+        };
+        let entry = self.manifest.targets.get(entry).ok_or_else(|| invalid("no such target"))?;
+        let Some(index) = entry.kernels else { return Ok(None) };
+        let bytes = self.section(index, SectionKind::Kernels)?;
+        if bytes.len() as u64 > MAX_KERNELS_BYTES {
+            return Err(invalid("larger than the limit"));
+        }
+        Ok(Some(bytes))
     }
 
     /// The stored bytes of an embedded weight, its hash not checked; `None` if it is external.

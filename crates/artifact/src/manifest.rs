@@ -43,6 +43,9 @@ pub struct TargetEntry {
     pub weights: Vec<u32>,
     /// Version of the kernel parameter layouts ([`crate::abi::ZF_ABI_VERSION`]).
     pub abi_version: u32,
+    /// Section that says what each kernel computes; absent before format 1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<u32>,
 }
 
 /// Sections of one code module.

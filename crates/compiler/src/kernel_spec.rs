@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use zeroforge_artifact::program::ParamValue;
 use zeroforge_artifact::{DType, Expr};
 
@@ -9,7 +10,8 @@ use crate::loop_ir::{Body, InstId, LoopKernel, LoopSizes};
 
 /// A kernel to generate. Equal specs give one kernel; the backend names its entry after the
 /// content hash.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KernelSpec {
     /// Elementwise, reductions, norms, layout.
     Loop(LoopKernel),
@@ -20,7 +22,8 @@ pub enum KernelSpec {
 }
 
 /// How the B operand of a contraction lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BLayout {
     /// `[K, N]`, N contiguous, row stride given.
     RowMajorKn,
@@ -48,7 +51,7 @@ pub const MAX_EPILOGUE_OPERANDS: usize = 6;
 ///
 /// Parameter block: `zf_gemm_params` of `abi.h`. A's K axis is contiguous; its row and batch
 /// strides are free. C's N axis is contiguous. Accumulates in F32 (F64 for F64).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GemmSpec {
     /// Memory type of A.
     pub a: DType,
@@ -74,7 +77,7 @@ pub struct GemmSpec {
 /// element strides of that operand in `zf_gemm_params::extra[i]`). The middle always builds the
 /// index as `b0*s0 + b1*s1 + m*s2 + n*s3`, with the terms of strides known to be zero left out and
 /// a stride known to be one not multiplied, so that backends can see broadcast and contiguity.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epilogue {
     /// Memory types of the extra operands.
     pub extra: Vec<DType>,
@@ -85,7 +88,8 @@ pub struct Epilogue {
 }
 
 /// How a mask operand enters attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaskKind {
     /// No mask operand.
     None,
@@ -98,7 +102,7 @@ pub enum MaskKind {
 /// `O = softmax(Q K^T * scale + mask) V` per batch and head, with [`zeroforge_graph::Op::Attention`]'s
 /// meaning. Parameter block: `zf_attention_params` of `abi.h`; the last axis of Q, K, V and O is
 /// contiguous, every other stride is free (mask: all four strides free, 0 broadcasts).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttentionSpec {
     /// Memory type of Q, K, V and O.
     pub dtype: DType,

@@ -18,4 +18,6 @@ pub mod lower;
 pub mod memory_plan;
 pub mod passes;
 pub mod pipeline;
+pub mod reference;
 pub mod schedule;
+pub mod spec_file;

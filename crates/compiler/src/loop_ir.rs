@@ -16,17 +16,18 @@
 //! topological order; what depends on no inner index is the same for the whole row and printers
 //! hoist it.
 
+use serde::{Deserialize, Serialize};
 use zeroforge_artifact::{DType, Expr};
 use zeroforge_graph::op::{BinaryOp, UnaryOp};
 
 /// Index of an instruction in its [`Body`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InstId(pub u32);
 
 /// A typed instruction. Arithmetic happens in `dtype`; f16 and bf16 appear only as the memory type
 /// of operands: loads convert to F32, stores convert back. Index arithmetic is I64, predicates are
 /// Bool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inst {
     /// What is computed.
     pub kind: InstKind,
@@ -35,7 +36,8 @@ pub struct Inst {
 }
 
 /// The instructions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InstKind {
     /// An integer constant.
     Int(i64),
@@ -74,7 +76,7 @@ pub enum InstKind {
 }
 
 /// Instructions in topological order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Body {
     /// The instructions.
     pub insts: Vec<Inst>,
@@ -101,7 +103,8 @@ impl Body {
 }
 
 /// A size in a kernel: baked in or passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Extent {
     /// Known at compile time.
     Const(i64),
@@ -110,7 +113,7 @@ pub enum Extent {
 }
 
 /// Memory that a kernel touches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Operand {
     /// Element type in memory.
     pub dtype: DType,
@@ -121,7 +124,8 @@ pub struct Operand {
 
 /// How a reduce stage folds. Float sums of F32 accumulate in F32 (printers use several partial
 /// sums), argmin/argmax give the I64 inner index, ties to the lowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fold {
     /// Sum.
     Sum,
@@ -145,7 +149,8 @@ pub enum Fold {
 }
 
 /// One loop over `inner`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// `acc[k] = fold(value)`, where `k` counts the reduce stages before this one.
     Reduce {
@@ -171,7 +176,7 @@ pub enum Stage {
 ///
 /// Parameter block: `operands.len()` addresses (u64), then `ints.len()` i64 values, 8-byte aligned,
 /// in order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoopKernel {
     /// Memory operands.
     pub operands: Vec<Operand>,

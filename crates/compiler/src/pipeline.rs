@@ -20,6 +20,7 @@ use crate::lower::{self, LowerError, WeightLayout};
 use crate::memory_plan;
 use crate::passes::{self, PassError};
 use crate::schedule::{self, Schedule, ScheduledWeight};
+use crate::spec_file;
 
 /// What to compile for, and how.
 #[derive(Clone, Debug)]
@@ -367,6 +368,13 @@ fn pack(
             reason: e.to_string(),
         })?;
         let program = builder.add_section(SectionKind::Program, text);
+        let kernels = match schedule.program.target.is_cuda() {
+            true => {
+                let specs = spec_file::encode(&schedule.specs);
+                Some(builder.add_section(SectionKind::Kernels, specs))
+            }
+            false => None,
+        };
         let modules = modules
             .into_iter()
             .map(|m| match m {
@@ -385,6 +393,7 @@ fn pack(
             modules,
             weights: weight_map,
             abi_version: abi::ZF_ABI_VERSION,
+            kernels,
         });
     }
     let manifest = Manifest {

@@ -10,6 +10,7 @@ use zeroforge_graph::Graph;
 use zeroforge_graph::ir::OutputKind;
 
 use crate::backend::{Backend, CodegenError, KernelSource};
+use crate::kernel_spec::KernelSpec;
 use crate::lower::{Arg, Lowered, StorageKind, WeightLayout};
 use crate::memory_plan::MemoryPlan;
 
@@ -32,6 +33,8 @@ pub struct Schedule {
     pub program: Program,
     /// Unique kernels in order of first use.
     pub sources: Vec<KernelSource>,
+    /// What each of them computes.
+    pub specs: Vec<KernelSpec>,
     /// Weights in order of first use.
     pub weights: Vec<ScheduledWeight>,
 }
@@ -80,6 +83,7 @@ pub fn build(
     };
 
     let mut sources: Vec<KernelSource> = Vec::new();
+    let mut specs: Vec<KernelSpec> = Vec::new();
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut kernel_of: HashMap<String, u32> = HashMap::new();
     let mut steps = Vec::with_capacity(lowered.steps.len());
@@ -101,6 +105,7 @@ pub fn build(
                 });
                 kernel_of.insert(source.entry.clone(), at);
                 sources.push(source);
+                specs.push(step.spec.clone());
                 at
             }
         };
@@ -192,7 +197,7 @@ pub fn build(
         steps,
         signature: graph.signature.clone(),
     };
-    Ok(Schedule { program: renumber_outputs(program), sources, weights })
+    Ok(Schedule { program: renumber_outputs(program), sources, specs, weights })
 }
 
 /// Output places were numbered by the graph's outputs; buffer mutations are no ports, so the places

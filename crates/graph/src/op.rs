@@ -9,11 +9,15 @@
 //! shapes align at the right and a dimension of 1 stretches. It is implicit in [`Op::Binary`] and
 //! [`Op::Where`] and nowhere else.
 
+use serde::{Deserialize, Serialize};
 use zeroforge_artifact::{DType, Expr};
 
 /// An elementwise function of one operand. The result has the operand's dtype unless said.
 /// Transcendental functions are defined on floats only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum UnaryOp {
     /// `-x`.
     Neg,
@@ -73,7 +77,10 @@ pub enum UnaryOp {
 
 /// An elementwise function of two operands of one dtype (importers insert the casts).
 /// Comparisons give bool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum BinaryOp {
     /// `a + b` (integers wrap).
     Add,

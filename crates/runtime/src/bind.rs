@@ -1,46 +1,47 @@
-//! Binding a program to the sizes of one call: every expression evaluated once.
+//! Binding a program to one call: inputs in order, symbols read off their shapes, every expression evaluated
+//! once. Public for whoever executes programs in another way (`zeroforge verify`).
 
 use zeroforge_artifact::program::{BUFFER_ALIGN, ParamValue, Place, Port, Program};
 
-use crate::RunError;
 use crate::tensor::byte_len;
+use crate::{RunError, Tensor, Weights};
 
 /// A program with numbers in place of expressions.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub struct Bound {
     /// Values of the symbols.
-    pub(crate) symbols: Vec<i64>,
+    pub symbols: Vec<i64>,
     /// Bytes of the arena.
-    pub(crate) arena_bytes: usize,
+    pub arena_bytes: usize,
     /// Byte offset of each arena slot.
-    pub(crate) slots: Vec<u64>,
+    pub slots: Vec<u64>,
     /// Size of each buffer in bytes.
-    pub(crate) buffer_bytes: Vec<u64>,
+    pub buffer_bytes: Vec<u64>,
     /// Shapes of the outputs.
-    pub(crate) outputs: Vec<Vec<i64>>,
+    pub outputs: Vec<Vec<i64>>,
     /// Launches that have work.
-    pub(crate) steps: Vec<BoundStep>,
+    pub steps: Vec<BoundStep>,
     /// Parameter blocks of all steps, 8-byte words; addresses are patched per call.
-    pub(crate) params: Vec<u64>,
+    pub params: Vec<u64>,
 }
 
 /// One launch with numbers.
 #[derive(Debug)]
-pub(crate) struct BoundStep {
+pub struct BoundStep {
     /// Index into the program's steps.
-    pub(crate) step: usize,
+    pub step: usize,
     /// Index into the program's kernels.
-    pub(crate) kernel: usize,
+    pub kernel: usize,
     /// Launch grid.
-    pub(crate) grid: [u64; 3],
+    pub grid: [u64; 3],
     /// First word of the parameter block in [`Bound::params`].
-    pub(crate) params: usize,
+    pub params: usize,
     /// Addresses to patch: word in the block, buffer, byte offset.
-    pub(crate) addresses: Vec<(usize, u32, u64)>,
+    pub addresses: Vec<(usize, u32, u64)>,
 }
 
 /// `f32 [s0, 128]` with the program's symbol names.
-pub(crate) fn describe(program: &Program, port: &Port) -> String {
+pub fn describe(program: &Program, port: &Port) -> String {
     let sizes: Vec<String> = port
         .shape
         .iter()
@@ -53,7 +54,7 @@ pub(crate) fn describe(program: &Program, port: &Port) -> String {
 }
 
 /// Reads the symbols off the inputs' shapes and checks every dimension.
-pub(crate) fn bind_symbols(program: &Program, shapes: &[&[i64]]) -> Result<Vec<i64>, RunError> {
+pub fn bind_symbols(program: &Program, shapes: &[&[i64]]) -> Result<Vec<i64>, RunError> {
     let mut values: Vec<Option<i64>> = vec![None; program.symbols.len()];
     let wrong = |port: &Port, found: &[i64], reason: String| RunError::InputShape {
         name: port.name.clone(),
@@ -122,7 +123,7 @@ fn size(what: impl Fn() -> String, value: i64) -> Result<u64, RunError> {
 }
 
 /// Evaluates every expression of the program.
-pub(crate) fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
+pub fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
     let mut slots = Vec::with_capacity(program.arena_slots.len());
     let mut slot_bytes = Vec::with_capacity(program.arena_slots.len());
     let mut arena = 0u64;
@@ -223,4 +224,87 @@ pub(crate) fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunErr
         });
     }
     Ok(Bound { symbols, arena_bytes, slots, buffer_bytes, outputs, steps, params })
+}
+
+/// Brings inputs into the program's order.
+pub fn order_inputs(
+    program: &Program,
+    mut given: Vec<(String, Tensor)>,
+) -> Result<Vec<Tensor>, RunError> {
+    let expected = || {
+        let ports = program.inputs.iter();
+        let list: Vec<String> =
+            ports.map(|p| format!("`{}` ({})", p.name, describe(program, p))).collect();
+        if list.is_empty() { "no inputs".to_owned() } else { list.join(", ") }
+    };
+    let mut ordered = Vec::with_capacity(program.inputs.len());
+    for port in &program.inputs {
+        let at = given.iter().position(|(name, _)| *name == port.name);
+        let Some(at) = at else {
+            return Err(RunError::MissingInput {
+                name: port.name.clone(),
+                expected: expected(),
+            });
+        };
+        let (_, tensor) = given.swap_remove(at);
+        if tensor.dtype() != port.dtype {
+            return Err(RunError::InputType {
+                name: port.name.clone(),
+                found: tensor.dtype(),
+                expected: port.dtype,
+            });
+        }
+        ordered.push(tensor);
+    }
+    match given.into_iter().next() {
+        None => Ok(ordered),
+        Some((name, _)) => Err(RunError::UnknownInput {
+            hint: did_you_mean(&name, &program.inputs),
+            name,
+            expected: expected(),
+        }),
+    }
+}
+
+/// Stored weights must be as large as the program believes.
+pub fn check_weights(
+    program: &Program,
+    bound: &Bound,
+    weights: &Weights,
+) -> Result<(), RunError> {
+    for (buffer, &bytes) in program.buffers.iter().zip(&bound.buffer_bytes) {
+        let Place::Weight(w) = buffer.place else { continue };
+        let found = weights.bytes(w)?.len();
+        if found as u64 != bytes {
+            return Err(RunError::Weight {
+                name: buffer.name.clone(),
+                reason: format!("it has {found} bytes, the program needs {bytes}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// ` (did you mean `x`?)` for a name close to a known one.
+fn did_you_mean(name: &str, ports: &[Port]) -> String {
+    let best = ports.iter().map(|p| (distance(name, &p.name), &p.name)).min();
+    match best {
+        Some((d, known)) if d <= 1 + known.len() / 3 => format!(" (did you mean `{known}`?)"),
+        _ => String::new(),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
 }

@@ -1,12 +1,13 @@
 //! What a session needs of a device. Two implementations: `cpu` and `cuda`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zeroforge_artifact::manifest::WeightStorage;
 use zeroforge_artifact::program::Program;
 
 use crate::bind::Bound;
-use crate::{Model, RunError, SessionOptions, Tensor};
+use crate::{Model, RunError, Tensor};
 
 /// A device with a program's code and weights on it.
 pub(crate) trait Device: std::fmt::Debug + Send {
@@ -61,7 +62,7 @@ impl StepTime {
 
 /// A target's weights in host memory: mapped from the artifact or laid out at load.
 #[derive(Debug)]
-pub(crate) struct Weights {
+pub struct Weights {
     model: Model,
     weights: Vec<Weight>,
 }
@@ -75,11 +76,11 @@ enum Weight {
 }
 
 impl Weights {
-    /// The weights of a target.
-    pub(crate) fn of(
+    /// The weights of a target; those that the artifact does not hold come from `external`.
+    pub fn of(
         model: &Model,
         target: usize,
-        options: &SessionOptions,
+        external: &[PathBuf],
     ) -> Result<Weights, RunError> {
         let entry = &model.manifest().targets[target];
         let mut weights = Vec::with_capacity(entry.weights.len());
@@ -87,20 +88,25 @@ impl Weights {
             weights.push(match &model.manifest().weights[w as usize].storage {
                 WeightStorage::Embedded { .. } => Weight::Mapped(w),
                 WeightStorage::External { .. } => {
-                    Weight::Owned(crate::external::load(model, w, &options.external_weights)?)
+                    Weight::Owned(crate::external::load(model, w, external)?)
                 }
             });
         }
         Ok(Weights { model: model.clone(), weights })
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
     /// The number of weights.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.weights.len()
     }
 
     /// The stored bytes of a weight.
-    pub(crate) fn bytes(&self, index: u32) -> Result<&[u8], RunError> {
+    pub fn bytes(&self, index: u32) -> Result<&[u8], RunError> {
         let bytes = match self.weights.get(index as usize) {
             Some(Weight::Mapped(w)) => self.model.artifact.weight_bytes(*w),
             Some(Weight::Owned(tensor)) => Some(tensor.bytes()),
@@ -113,7 +119,7 @@ impl Weights {
     }
 
     /// Initial contents of a mutable buffer of `bytes` bytes; `None` means zeros.
-    pub(crate) fn initial(
+    pub fn initial(
         &self,
         name: &str,
         weight: Option<u32>,

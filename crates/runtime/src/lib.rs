@@ -6,7 +6,7 @@
 //!
 //! The run side of the system: this crate never sees a graph or a compiler.
 
-mod bind;
+pub mod bind;
 pub mod cpu;
 mod cuda;
 mod device;
@@ -17,7 +17,8 @@ mod session;
 pub mod tensor;
 pub mod tensor_io;
 
-pub use device::StepTime;
+pub use cuda::{gpu_count, is_shadowed, load_software_driver, software_findings};
+pub use device::{StepTime, Weights};
 pub use error::RunError;
 pub use model::{Model, OpenOptions, host_has};
 pub use session::{Phases, Session, SessionOptions};

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use zeroforge_artifact::abi::ZF_ABI_VERSION;
+use zeroforge_artifact::program::Program;
 use zeroforge_artifact::{Artifact, ArtifactError, CpuIsa, Manifest, Target};
 
 use crate::RunError;
@@ -54,6 +56,21 @@ impl Model {
     /// The underlying container.
     pub fn artifact(&self) -> &Artifact<Mmap> {
         &self.artifact
+    }
+
+    /// The program of a target whose kernels this runtime can feed.
+    pub fn program(&self, target: usize) -> Result<Program, RunError> {
+        let entry = &self.manifest().targets[target];
+        if entry.abi_version != ZF_ABI_VERSION {
+            return Err(RunError::Device {
+                device: entry.target.to_string(),
+                reason: format!(
+                    "the artifact's kernels have parameter layout {}, this runtime has {ZF_ABI_VERSION}; compile the model again",
+                    entry.abi_version,
+                ),
+            });
+        }
+        Ok(self.artifact.program(target)?)
     }
 
     /// Index of the best CPU target that this machine can execute.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zeroforge_artifact::program::{Place, Port, Program};
+use zeroforge_artifact::program::{Place, Program};
 
-use crate::bind::{Bound, bind, bind_symbols, describe};
+use crate::bind::{Bound, bind, bind_symbols, check_weights, order_inputs};
 use crate::cpu::CpuDevice;
 use crate::cuda::{self, CudaDevice, Gpu};
 use crate::device::{Call, Device, StepTime, Weights};
@@ -49,28 +49,12 @@ pub struct Session {
     profile: Vec<StepTime>,
 }
 
-/// The program of a target whose kernels this runtime can feed.
-fn program_of(model: &Model, target: usize, device: &str) -> Result<Program, RunError> {
-    let entry = &model.manifest().targets[target];
-    if entry.abi_version != zeroforge_artifact::abi::ZF_ABI_VERSION {
-        return Err(RunError::Device {
-            device: device.to_owned(),
-            reason: format!(
-                "the artifact's kernels have parameter layout {}, this runtime has {}; compile the model again",
-                entry.abi_version,
-                zeroforge_artifact::abi::ZF_ABI_VERSION
-            ),
-        });
-    }
-    Ok(model.artifact.program(target)?)
-}
-
 impl Session {
     /// Prepares the best CPU target of a model for this machine.
     pub fn cpu(model: &Model, options: SessionOptions) -> Result<Session, RunError> {
         let target = model.cpu_target()?;
-        let program = program_of(model, target, "cpu")?;
-        let weights = Weights::of(model, target, &options)?;
+        let program = model.program(target)?;
+        let weights = Weights::of(model, target, &options.external_weights)?;
         let device = CpuDevice::new(model, target, &program, &options)?;
         Session::new(program, Box::new(device), weights, options)
     }
@@ -82,8 +66,8 @@ impl Session {
     pub fn cuda(model: &Model, ordinal: u32, options: SessionOptions) -> Result<Session, RunError> {
         let gpu = Gpu::open(ordinal)?;
         let target = cuda::choose_target(model, &gpu)?;
-        let program = program_of(model, target, "cuda")?;
-        let weights = Weights::of(model, target, &options)?;
+        let program = model.program(target)?;
+        let weights = Weights::of(model, target, &options.external_weights)?;
         let device = CudaDevice::new(model, target, &program, &weights, gpu)?;
         Session::new(program, Box::new(device), weights, options)
     }
@@ -149,14 +133,14 @@ impl Session {
         inputs: Vec<(String, Tensor)>,
     ) -> Result<Vec<(String, Tensor)>, RunError> {
         let start = Instant::now();
-        let mut inputs = self.order_inputs(inputs)?;
+        let mut inputs = order_inputs(&self.program, inputs)?;
         let shapes: Vec<&[i64]> = inputs.iter().map(Tensor::shape).collect();
         let symbols = bind_symbols(&self.program, &shapes)?;
         let at = match self.bindings.iter().position(|b| b.symbols == symbols) {
             Some(at) => at,
             None => {
                 let bound = bind(&self.program, symbols)?;
-                self.check_weights(&bound)?;
+                check_weights(&self.program, &bound, &self.weights)?;
                 if self.bindings.len() >= MAX_BINDINGS {
                     self.bindings.remove(0);
                 }
@@ -199,80 +183,4 @@ impl Session {
         self.phases.total = start.elapsed();
         Ok(named)
     }
-
-    /// Brings inputs into the program's order.
-    fn order_inputs(&self, mut given: Vec<(String, Tensor)>) -> Result<Vec<Tensor>, RunError> {
-        let expected = || {
-            let ports = self.program.inputs.iter();
-            let list: Vec<String> =
-                ports.map(|p| format!("`{}` ({})", p.name, describe(&self.program, p))).collect();
-            if list.is_empty() { "no inputs".to_owned() } else { list.join(", ") }
-        };
-        let mut ordered = Vec::with_capacity(self.program.inputs.len());
-        for port in &self.program.inputs {
-            let at = given.iter().position(|(name, _)| *name == port.name);
-            let Some(at) = at else {
-                return Err(RunError::MissingInput {
-                    name: port.name.clone(),
-                    expected: expected(),
-                });
-            };
-            let (_, tensor) = given.swap_remove(at);
-            if tensor.dtype() != port.dtype {
-                return Err(RunError::InputType {
-                    name: port.name.clone(),
-                    found: tensor.dtype(),
-                    expected: port.dtype,
-                });
-            }
-            ordered.push(tensor);
-        }
-        match given.into_iter().next() {
-            None => Ok(ordered),
-            Some((name, _)) => Err(RunError::UnknownInput {
-                hint: did_you_mean(&name, &self.program.inputs),
-                name,
-                expected: expected(),
-            }),
-        }
-    }
-
-    /// Stored weights must be as large as the program believes.
-    fn check_weights(&self, bound: &Bound) -> Result<(), RunError> {
-        for (buffer, &bytes) in self.program.buffers.iter().zip(&bound.buffer_bytes) {
-            let Place::Weight(w) = buffer.place else { continue };
-            let found = self.weights.bytes(w)?.len();
-            if found as u64 != bytes {
-                return Err(RunError::Weight {
-                    name: buffer.name.clone(),
-                    reason: format!("it has {found} bytes, the program needs {bytes}"),
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// ` (did you mean `x`?)` for a name close to a known one.
-fn did_you_mean(name: &str, ports: &[Port]) -> String {
-    let best = ports.iter().map(|p| (distance(name, &p.name), &p.name)).min();
-    match best {
-        Some((d, known)) if d <= 1 + known.len() / 3 => format!(" (did you mean `{known}`?)"),
-        _ => String::new(),
-    }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }

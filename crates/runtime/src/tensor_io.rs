@@ -132,6 +132,41 @@ fn parse_npy(bytes: &[u8]) -> Result<Tensor, String> {
     Tensor::from_bytes(dtype, &shape, &bytes[start + len..]).map_err(|e| e.to_string())
 }
 
+/// A tensor as a NumPy array file, version 1.
+pub fn to_npy(tensor: &Tensor) -> Result<Vec<u8>, RunError> {
+    let descr = match tensor.dtype() {
+        DType::Bool => "|b1",
+        DType::U8 => "|u1",
+        DType::I8 => "|i1",
+        DType::I16 => "<i2",
+        DType::I32 => "<i4",
+        DType::I64 => "<i8",
+        DType::F16 => "<f2",
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+        DType::Bf16 => {
+            let reason = "NumPy has no bf16; write a .safetensors file";
+            return Err(RunError::Tensor(reason.to_owned()));
+        }
+    };
+    let sizes: Vec<String> = tensor.shape().iter().map(|n| format!("{n},")).collect();
+    let mut header = format!(
+        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
+        sizes.join(" ")
+    );
+    // Data start at a multiple of 64, a line feed before them.
+    let total = (10 + header.len() + 1).next_multiple_of(64);
+    header.push_str(&" ".repeat(total - 10 - header.len() - 1));
+    header.push('\n');
+    let length = u16::try_from(header.len())
+        .map_err(|_| RunError::Tensor("too many axes for a .npy file".to_owned()))?;
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(tensor.bytes());
+    Ok(out)
+}
+
 /// A nested JSON array of numbers or bools as a tensor of the type that the model takes.
 pub fn from_json(text: &str, dtype: DType) -> Result<Tensor, RunError> {
     let wrong = |reason: String| RunError::Tensor(format!("the JSON literal {reason}"));
@@ -218,5 +253,17 @@ mod tests {
         for cut in 0..file.len() {
             assert!(parse_npy(&file[..cut]).is_err(), "{cut}");
         }
+    }
+
+    #[test]
+    fn npy_files_come_back() {
+        for (dtype, shape) in [(DType::F32, &[2i64, 3][..]), (DType::I64, &[5]), (DType::Bool, &[])] {
+            let mut tensor = Tensor::zeros(dtype, shape).unwrap();
+            tensor.bytes_mut()[0] = 1;
+            let file = to_npy(&tensor).unwrap();
+            assert_eq!((file.len() - tensor.bytes().len()) % 64, 0);
+            assert_eq!(parse_npy(&file), Ok(tensor));
+        }
+        assert!(to_npy(&Tensor::zeros(DType::Bf16, &[1]).unwrap()).is_err());
     }
 }

@@ -166,6 +166,29 @@ pub fn compile(
         .collect()
 }
 
+/// Compiles a source that somebody wrote: as artifacts' kernels, with further options. The layers of
+/// `kernels/` can be included by their names.
+pub fn compile_source(
+    nvrtc: &Nvrtc,
+    name: &str,
+    text: &str,
+    target: Target,
+    more: &[String],
+) -> Result<CudaModule, CudaCompileError> {
+    let mut options = options(target);
+    options.extend_from_slice(more);
+    let headers: Vec<(String, String)> =
+        DEVICE.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+    let compiled = nvrtc.compile(name, text, &headers, &options)?;
+    Ok(CudaModule { ptx: compiled.ptx, cubin: compiled.cubin })
+}
+
+/// The text of a file that line information of an artifact's kernels names, if it is one of `kernels/`.
+pub fn kernel_source(file: &str) -> Option<&'static str> {
+    let name = file.strip_prefix(SOURCE_FOLDER)?.trim_start_matches('/');
+    DEVICE.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ mod toolchain;
 
 use zeroforge_artifact::{DType, Expr, Target};
 
-pub use compile::{CudaCompileError, CudaModule, compile};
+pub use compile::{CudaCompileError, CudaModule, compile, compile_source, kernel_source};
 pub use nvrtc::Nvrtc;
 pub use toolchain::{Found, NVDISASM, NVRTC, Wheel, find_nvdisasm, find_nvrtc, toolchain_folder};
 

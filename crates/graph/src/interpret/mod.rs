@@ -11,6 +11,7 @@ mod elementwise;
 mod indexing;
 mod layout;
 mod reduction;
+pub mod scalar;
 mod tensor;
 
 use std::collections::BTreeMap;
@@ -320,7 +321,7 @@ pub fn evaluate(
                 values.iter_mut().for_each(|v| *v = tensor::round(ty.dtype, precision, *v));
             }
             Data::Int(values) => {
-                values.iter_mut().for_each(|v| *v = tensor::wrap(ty.dtype, *v));
+                values.iter_mut().for_each(|v| *v = scalar::wrap(ty.dtype, *v));
             }
         }
         let complete = tensor::numel(&ty.shape) == Some(tensor.len());

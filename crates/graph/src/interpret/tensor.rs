@@ -62,18 +62,6 @@ pub(super) fn each_index(shape: &[usize], mut f: impl FnMut(&[usize])) {
     }
 }
 
-/// Wraps an integer to its type's range.
-pub(super) fn wrap(dtype: DType, v: i64) -> i64 {
-    match dtype {
-        DType::Bool => i64::from(v != 0),
-        DType::U8 => i64::from(v as u8),
-        DType::I8 => i64::from(v as i8),
-        DType::I16 => i64::from(v as i16),
-        DType::I32 => i64::from(v as i32),
-        _ => v,
-    }
-}
-
 /// Rounds a float to its type, unless every float is kept in f64.
 pub(super) fn round(dtype: DType, precision: Precision, v: f64) -> f64 {
     match (precision, dtype) {

@@ -9,6 +9,7 @@ use zeroforge_artifact::program::{BUFFER_ALIGN, Place, Program};
 use zeroforge_artifact::{ArtifactError, Target};
 
 use super::driver::{Gpu, Kernel, Memory, Stream, launch_failed};
+use super::software;
 use crate::device::{Call, Device, StepTime, Weights, check_size};
 use crate::{Model, RunError};
 
@@ -67,13 +68,16 @@ impl CudaDevice {
         let modules = &model.manifest().targets[target].modules;
         let mut kernels = Vec::with_capacity(program.kernels.len());
         for kernel in &program.kernels {
-            let Some(ModuleEntry::Cuda { cubin, .. }) = modules.get(kernel.module as usize) else {
+            let Some(ModuleEntry::Cuda { cubin, ptx }) = modules.get(kernel.module as usize) else {
                 return Err(RunError::Device {
                     device: "cuda".to_owned(),
                     reason: format!("the artifact has no machine code for `{}`", kernel.entry),
                 });
             };
             let code = model.artifact.section(*cubin, SectionKind::Cubin)?;
+            if software::is_loaded() {
+                software::register(code, model.artifact.section(*ptx, SectionKind::Ptx)?)?;
+            }
             kernels.push(gpu.load(code, &kernel.entry, kernel.shared_bytes)?);
         }
         let stream = gpu.stream()?;

@@ -2,6 +2,8 @@
 
 mod device;
 mod driver;
+mod software;
 
 pub(crate) use device::{CudaDevice, choose_target};
 pub(crate) use driver::Gpu;
+pub use software::{gpu_count, is_shadowed, load_software_driver, software_findings};
