@@ -233,8 +233,9 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
         });
         return true;
     }
-    // PTX ISA 8.6, 9.7.13.4: others' blocks and the async proxy see an init only after a fence.
-    let needs_fence = how == Use::Copy || (how == Use::Arrive && place.rank != own);
+    // PTX ISA 9.7.13.4: other blocks see an init only after a fence. A copy of the own block does not need
+    // one: its mbarrier operand goes through the generic proxy (PTX ISA 9.7.9.25).
+    let needs_fence = place.rank != own && matches!(how, Use::Copy | Use::Arrive);
     let fenced = warp.clock.seen_async(actor) >= count || fence_seen;
     if needs_fence && !fenced {
         findings.add(FindingKind::MissingProxyFence, who, Some(shadow.init_by), address, || {
