@@ -42,10 +42,10 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
     if let Some(StateSpace::Local) = symbol_space {
         space = StateSpace::Local;
     }
-    if space == StateSpace::Generic {
-        if let Some(named) = symbol_space {
-            space = named;
-        }
+    if space == StateSpace::Generic
+        && let Some(named) = symbol_space
+    {
+        space = named;
     }
     let ordered = i.has(Modifier::Acquire) || i.has(Modifier::Release);
     let strong = ordered
@@ -109,14 +109,14 @@ pub(crate) fn resolve(warp: &Warp, space: StateSpace, address: &Addr) -> Resolve
     match address.base {
         AddrBase::R32(base) => {
             let base = &warp.r32[base as usize];
-            for lane in 0..LANES {
-                r.addresses[lane] = u64::from(base[lane]).wrapping_add(offset);
+            for (to, &from) in r.addresses.iter_mut().zip(base) {
+                *to = u64::from(from).wrapping_add(offset);
             }
         }
         AddrBase::R64(base) => {
             let base = &warp.r64[base as usize];
-            for lane in 0..LANES {
-                r.addresses[lane] = base[lane].wrapping_add(offset);
+            for (to, &from) in r.addresses.iter_mut().zip(base) {
+                *to = from.wrapping_add(offset);
             }
         }
         AddrBase::Fixed => r.addresses = [offset; LANES],
