@@ -131,19 +131,21 @@ fn saturation_and_24_bit_products() {
     let clamp = |v: i128| v.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
     check("add.sat.s32 %d, %a, %b;", S32, 32, |[a, b, _]| clamp(a + b));
     check("sub.sat.s32 %d, %a, %b;", S32, 32, |[a, b, _]| clamp(a - b));
-    check("mad.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| clamp((a * b >> 32) + c));
+    check("mad.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| clamp(((a * b) >> 32) + c));
     check("min.relu.s32 %d, %a, %b;", S32, 32, |[a, b, _]| a.min(b).max(0));
     check("max.relu.s32 %d, %a, %b;", S32, 32, |[a, b, _]| a.max(b).max(0));
     let unsigned = |v: i128| v & 0xff_ffff;
     let signed = |v: i128| (v << 104) >> 104;
     check("mul24.lo.u32 %d, %a, %b;", U32, 32, |[a, b, _]| unsigned(a) * unsigned(b));
-    check("mul24.hi.u32 %d, %a, %b;", U32, 32, |[a, b, _]| unsigned(a) * unsigned(b) >> 16);
+    check("mul24.hi.u32 %d, %a, %b;", U32, 32, |[a, b, _]| (unsigned(a) * unsigned(b)) >> 16);
     check("mul24.lo.s32 %d, %a, %b;", S32, 32, |[a, b, _]| signed(a) * signed(b));
-    check("mul24.hi.s32 %d, %a, %b;", S32, 32, |[a, b, _]| signed(a) * signed(b) >> 16);
+    check("mul24.hi.s32 %d, %a, %b;", S32, 32, |[a, b, _]| (signed(a) * signed(b)) >> 16);
     check("mad24.lo.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| signed(a) * signed(b) + c);
-    check("mad24.hi.u32 %d, %a, %b, %c;", U32, 32, |[a, b, c]| (unsigned(a) * unsigned(b) >> 16) + c);
+    check("mad24.hi.u32 %d, %a, %b, %c;", U32, 32, |[a, b, c]| {
+        ((unsigned(a) * unsigned(b)) >> 16) + c
+    });
     check("mad24.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| {
-        clamp((signed(a) * signed(b) >> 16) + c)
+        clamp(((signed(a) * signed(b)) >> 16) + c)
     });
 }
 
@@ -248,11 +250,8 @@ fn extension_masks_and_nth_bits() {
     let (a, b) = (values.integers(32, N), values.integers(7, N));
     for (mode, clamp) in [("wrap", false), ("clamp", true)] {
         for (ty, signed) in [("u32", false), ("s32", true)] {
-            let out = run(
-                &format!("szext.{mode}.{ty} %d, %a, %b;"),
-                "b32",
-                &[("b32", &a), ("b32", &b)],
-            );
+            let out =
+                run(&format!("szext.{mode}.{ty} %d, %a, %b;"), "b32", &[("b32", &a), ("b32", &b)]);
             for i in 0..N {
                 // PTX ISA 9.7.1.21.
                 let b1 = b[i] as u32 & 31;
@@ -272,7 +271,8 @@ fn extension_masks_and_nth_bits() {
                 true => (pos[i], b[i]),
                 false => (pos[i] & 31, b[i] & 31),
             };
-            let want = (0..32).filter(|&k| k >= pos && k < pos + width).map(|k| 1u64 << k).sum();
+            let want: u64 =
+                (0..32).filter(|&k| k >= pos && k < pos + width).map(|k| 1u64 << k).sum();
             assert_eq!(out.d[i], want, "bmsk.{mode} {pos} {width}");
         }
     }
@@ -328,9 +328,11 @@ fn carries_make_numbers_of_128_bits() {
     let sources: [(&str, &[u64]); 4] = [("b64", &al), ("b64", &ah), ("b64", &bl), ("b64", &bh)];
     let wide = |l: u64, h: u64| u128::from(h) << 64 | u128::from(l);
     // %a, %b are the first number, %c, %e the second; the flag shows in a third sum.
-    let sum = run("add.cc.u64 %d, %a, %c; addc.cc.u64 %d, %b, %e; addc.u64 %d, %d, 0;", "b64", &sources);
+    let sum =
+        run("add.cc.u64 %d, %a, %c; addc.cc.u64 %d, %b, %e; addc.u64 %d, %d, 0;", "b64", &sources);
     let rest = run("sub.cc.u64 %d, %a, %c; subc.u64 %d, %b, %e;", "b64", &sources);
-    let borrow = run("sub.cc.s64 %d, %a, %c; subc.cc.s64 %d, %b, %e; subc.s64 %d, 0, 0;", "b64", &sources);
+    let borrow =
+        run("sub.cc.s64 %d, %a, %c; subc.cc.s64 %d, %b, %e; subc.s64 %d, 0, 0;", "b64", &sources);
     let product = run(
         "mul.lo.u64 %d, %a, %c; mad.lo.cc.u64 %d, %b, %e, %d; madc.hi.u64 %d, %b, %e, %a;",
         "b64",
