@@ -311,13 +311,7 @@ pub(crate) fn complete_tx(
     state.events += 1;
 }
 
-fn add_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    bytes: i64,
-    who: Who,
-) {
+fn add_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, bytes: i64, who: Who) {
     let cta = &mut state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let tx = t.tx() + bytes;
@@ -538,12 +532,7 @@ pub(crate) fn range_access(
 }
 
 /// Reports an mbarrier whose announced and arrived bytes disagree.
-fn report_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    at: Option<Who>,
-) {
+fn report_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, at: Option<Who>) {
     let cta = &state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let Some(s) = cta.mbarriers.get(&place.offset) else { return };
