@@ -217,7 +217,7 @@ fn arrive(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     barrier.arrived += new.count_ones();
     barrier.gathering_order.acquire(&warp.clock);
     if inst.imm & RELAXED == 0 {
-        warp.clock.release_to(&mut barrier.gathering);
+        warp.release_to(&mut barrier.gathering);
     }
     warp.order_lanes();
     if twice != 0 {
