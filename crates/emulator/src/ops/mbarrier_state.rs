@@ -333,7 +333,7 @@ fn add_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, bytes
 /// Gives what a warp did before to the waiters of the current phase.
 pub(crate) fn release(cx: &mut Cx<'_>, warp: &mut Warp, place: Place) {
     if let Some(shadow) = shadow(cx.cluster, place) {
-        warp.clock.release_to(&mut shadow.gathering);
+        warp.release_to(&mut shadow.gathering);
     }
 }
 
@@ -345,7 +345,7 @@ pub(crate) fn release_copies(
     (actor, count): (u32, u32),
 ) {
     if let Some(shadow) = shadow(cx.cluster, place) {
-        warp.clock.release_to(&mut shadow.gathering);
+        warp.release_to(&mut shadow.gathering);
         shadow.gathering.see_generic(actor, count);
     }
 }
