@@ -203,7 +203,7 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
 /// itself seen by whoever takes that over, since they read its value: it counts as before the fence.
 pub(crate) fn count_of(warp: &Warp, strong_write: bool) -> u32 {
     match &warp.fenced {
-        Some(fenced) if strong_write => fenced.now(),
+        Some(fenced) if strong_write => fenced.1,
         _ => warp.clock.now(),
     }
 }
@@ -283,6 +283,10 @@ pub(crate) fn stores_disagree(
     }
 }
 
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with('a') { "an" } else { "a" }
+}
+
 /// Adds the finding of a conflict.
 pub(crate) fn report(
     cx: &mut Cx<'_>,
@@ -305,10 +309,13 @@ pub(crate) fn report(
     };
     cx.cluster.findings.add(kind, who, Some(other), Some(at), || match conflict {
         Conflict::Lanes => format!(
-            "a {what} at {place} is not ordered after a {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them"
+            "{} {what} at {place} is not ordered after {} {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them",
+            article(what),
+            article(&before)
         ),
         Conflict::Order => {
-            format!("a {what} at {place} is not ordered after an earlier {before}; {remedy}")
+            let a = article(what);
+            format!("{a} {what} at {place} is not ordered after an earlier {before}; {remedy}")
         }
         Conflict::Fence => format!(
             "an {what} at {place} comes after a write through the generic proxy without fence.proxy.async between them; the writer must execute it after the write and before the barrier (PTX ISA 8.6)"

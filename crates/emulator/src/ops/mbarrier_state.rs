@@ -312,13 +312,7 @@ pub(crate) fn complete_tx(
     state.events += 1;
 }
 
-fn add_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    bytes: i64,
-    who: Who,
-) {
+fn add_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, bytes: i64, who: Who) {
     let cta = &mut state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let tx = t.tx() + bytes;
@@ -340,7 +334,7 @@ fn add_transactions(
 /// Gives what a warp did before to the waiters of the current phase.
 pub(crate) fn release(cx: &mut Cx<'_>, warp: &mut Warp, place: Place) {
     if let Some(shadow) = shadow(cx.cluster, place) {
-        warp.clock.release_to(&mut shadow.gathering);
+        warp.release_to(&mut shadow.gathering);
     }
 }
 
@@ -352,7 +346,7 @@ pub(crate) fn release_copies(
     (actor, count): (u32, u32),
 ) {
     if let Some(shadow) = shadow(cx.cluster, place) {
-        warp.clock.release_to(&mut shadow.gathering);
+        warp.release_to(&mut shadow.gathering);
         shadow.gathering.see_generic(actor, count);
     }
 }
@@ -539,12 +533,7 @@ pub(crate) fn range_access(
 }
 
 /// Reports an mbarrier whose announced and arrived bytes disagree.
-fn report_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    at: Option<Who>,
-) {
+fn report_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, at: Option<Who>) {
     let cta = &state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let Some(s) = cta.mbarriers.get(&place.offset) else { return };
@@ -587,7 +576,7 @@ fn places(state: &ClusterState) -> Vec<Place> {
 }
 
 /// The state of every mbarrier of a cluster, for reports; starts with a line break unless empty.
-pub(crate) fn describe_all(state: &ClusterState) -> String {
+pub(crate) fn describe_all(state: &ClusterState, env: &Env<'_>) -> String {
     let mut out = String::new();
     for place in places(state) {
         let t = load(&state.ctas[place.rank as usize], place.offset);
@@ -600,6 +589,10 @@ pub(crate) fn describe_all(state: &ClusterState) -> String {
             t.expected(),
             t.tx()
         ));
+        let cta = &state.ctas[place.rank as usize];
+        if let Some(last) = cta.mbarriers.get(&place.offset).and_then(|s| s.last_arrival) {
+            out.push_str(&format!("; the last to arrive was {}", env.kernel.party(last)));
+        }
     }
     out
 }
