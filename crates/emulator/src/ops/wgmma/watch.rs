@@ -259,7 +259,8 @@ impl Registers {
     /// Groups up to this one are complete.
     pub(crate) fn land(&mut self, group: u64) {
         let flying = &self.flying;
-        let landed = |r: u32| flying.get(r as usize).copied().flatten().is_none_or(|f| f.group <= group);
+        let landed =
+            |r: u32| flying.get(r as usize).copied().flatten().is_none_or(|f| f.group <= group);
         let aliases = std::mem::take(&mut self.aliases);
         self.aliases = aliases.into_iter().filter(|a| !landed(a.source)).collect();
         for f in &mut self.flying {
@@ -284,9 +285,10 @@ pub(crate) fn take(warp: &mut Warp, cx: &mut Cx<'_>, registers: &Use<'_>) {
             });
         }
     }
-    let other_shape = registers.d.iter().find_map(|&r| {
-        state.flight(r).filter(|f| f.accumulator && f.shape != registers.shape)
-    });
+    let other_shape = registers
+        .d
+        .iter()
+        .find_map(|&r| state.flight(r).filter(|f| f.accumulator && f.shape != registers.shape));
     if other_shape.is_some() {
         missing.get_or_insert_with(|| {
             "its accumulator is that of a wgmma of another shape that may still run".to_owned()
