@@ -322,7 +322,7 @@ fn issue(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     let accumulate = scale != 0;
     agree(warp, cx, [a_descriptor.unwrap_or(0), b_descriptor], accumulate);
-    if warp.index % 4 == 0 {
+    if warp.index.is_multiple_of(4) {
         cx.cluster.wgmmas += 1;
     }
 

@@ -34,10 +34,6 @@ impl Element {
         }
     }
 
-    pub(crate) fn is_integer(self) -> bool {
-        matches!(self, Element::S8 | Element::U8)
-    }
-
     /// Calls `f` with the value of each element of some bytes and its position. Values of integers are
     /// given by their bits.
     #[inline(always)]
@@ -340,7 +336,7 @@ mod tests {
         layout.units(0, 16, &mut units);
         for (i, unit) in units.iter().enumerate() {
             let (row, c) = (i as u32 / 2, i as u32 % 2);
-            assert_eq!(*unit, 1024 + row / 8 * 1024 + row % 8 * 128 + (c ^ row % 8) * 16);
+            assert_eq!(*unit, 1024 + row / 8 * 1024 + row % 8 * 128 + (c ^ (row % 8)) * 16);
         }
     }
 }
