@@ -91,16 +91,8 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
         (true, false) => between_blocks,
         (false, _) => store,
     });
-    let op = BulkOp {
-        to,
-        from,
-        size,
-        barrier,
-        multicast,
-        reduction,
-        ty: Type::B8,
-        values: Vec::new(),
-    };
+    let op =
+        BulkOp { to, from, size, barrier, multicast, reduction, ty: Type::B8, values: Vec::new() };
     inst.detail = Detail::Bulk(Box::new(op));
     Ok(inst)
 }
@@ -376,10 +368,7 @@ pub(crate) fn destinations(
         return vec![(to, barrier)];
     }
     let ranks = ranks(cx, s, warp.r32[multicast as usize][s.lane]);
-    ranks
-        .into_iter()
-        .map(|rank| (SharedRange { rank, ..to }, Place { rank, ..barrier }))
-        .collect()
+    ranks.into_iter().map(|rank| (SharedRange { rank, ..to }, Place { rank, ..barrier })).collect()
 }
 
 fn load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {

@@ -230,9 +230,7 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
     // PTX ISA 8.6, 9.7.13.4: others' blocks and the async proxy see an init only after a fence.
     let needs_fence = how == Use::Copy || (how == Use::Arrive && place.rank != own);
     let fenced = warp.clock.seen_async(actor) >= count
-        || shadow
-            .init_fence
-            .is_some_and(|f| actor == warp.actor || warp.clock.seen(actor) >= f);
+        || shadow.init_fence.is_some_and(|f| actor == warp.actor || warp.clock.seen(actor) >= f);
     if needs_fence && !fenced {
         findings.add(FindingKind::MissingProxyFence, who, Some(shadow.init_by), address, || {
             let user = if how == Use::Copy { "an asynchronous copy" } else { "another block" };
@@ -308,13 +306,7 @@ pub(crate) fn complete_tx(
     state.events += 1;
 }
 
-fn add_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    bytes: i64,
-    who: Who,
-) {
+fn add_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, bytes: i64, who: Who) {
     let cta = &mut state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let tx = t.tx() + bytes;
@@ -535,12 +527,7 @@ pub(crate) fn range_access(
 }
 
 /// Reports an mbarrier whose announced and arrived bytes disagree.
-fn report_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    at: Option<Who>,
-) {
+fn report_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, at: Option<Who>) {
     let cta = &state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let Some(s) = cta.mbarriers.get(&place.offset) else { return };

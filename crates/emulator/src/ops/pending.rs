@@ -155,7 +155,8 @@ pub(crate) fn complete_groups(
 pub(crate) fn complete_lane_copies(state: &mut ClusterState, env: &Env<'_>, warp: u32) {
     let mut at = 0;
     while at < state.pending.queue.len() {
-        let ours = matches!(state.pending.queue[at].signal, Signal::Arrivals { actor } if actor == warp);
+        let ours =
+            matches!(state.pending.queue[at].signal, Signal::Arrivals { actor } if actor == warp);
         match ours {
             true => {
                 if let Some(work) = state.pending.queue.remove(at) {

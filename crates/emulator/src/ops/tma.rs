@@ -39,12 +39,8 @@ pub(crate) struct TmaOp {
 const NOWHERE: Addr = Addr { base: AddrBase::Fixed, offset: 0 };
 
 pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reason> {
-    let im2col = [
-        Modifier::Im2col,
-        Modifier::Im2colW,
-        Modifier::Im2colW128,
-        Modifier::Im2colNoOffs,
-    ];
+    let im2col =
+        [Modifier::Im2col, Modifier::Im2colW, Modifier::Im2colW128, Modifier::Im2colNoOffs];
     if im2col.iter().any(|&m| i.has(m)) {
         return Err("im2col mode is not emulated; use tiled tensor maps".to_owned());
     }
@@ -62,13 +58,8 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
     let Operand::Tensor { map, coordinates } = d.operand(i, tensor_at)?.clone() else {
         return Err("a tensor operand is missing".to_owned());
     };
-    let dimensions = [
-        Modifier::Dim1,
-        Modifier::Dim2,
-        Modifier::Dim3,
-        Modifier::Dim4,
-        Modifier::Dim5,
-    ];
+    let dimensions =
+        [Modifier::Dim1, Modifier::Dim2, Modifier::Dim3, Modifier::Dim4, Modifier::Dim5];
     let rank = dimensions.iter().position(|&m| i.has(m)).map(|p| p + 1);
     if rank != Some(coordinates.len()) {
         return Err(format!("{} coordinates for another number of dimensions", coordinates.len()));
