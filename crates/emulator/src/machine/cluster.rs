@@ -187,7 +187,7 @@ impl Cluster {
             .filter(|w| !w.is_done())
             .all(|w| w.all_fragments().iter().all(|f| matches!(f.wait, Some(Wait::Lanes))));
         let kind = if lanes_only { FindingKind::Divergence } else { FindingKind::Deadlock };
-        let barriers = crate::ops::mbarrier::describe_all(&self.state);
+        let barriers = crate::ops::mbarrier::describe_all(&self.state, env);
         self.state.findings.add(kind, who, None, None, || {
             let head = match kind {
                 FindingKind::Divergence => "lanes of a warp wait for others that will never come",
