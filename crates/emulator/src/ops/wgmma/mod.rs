@@ -16,7 +16,7 @@ use zeroforge_ptx::{Instruction, Modifier, Opcode, Operand, Type};
 
 use crate::check::{Kind, Proxy, race};
 use crate::machine::context::{Cx, Who};
-use crate::machine::warp::{ALL, Lanes32, Warp};
+use crate::machine::warp::{ALL, Lanes32, Wait, Warp};
 use crate::ops::half::{f16_of_f32, f32_of_f16};
 use crate::ops::matrix::whole_warp;
 use crate::program::decode::{Decoder, Reason};
@@ -106,6 +106,8 @@ pub(crate) struct WarpgroupState {
     /// Wgmmas that not all four warps have executed; the first has number `first`.
     sequence: VecDeque<Shared>,
     first: u64,
+    /// Per warp, the group up to which it came to wait.
+    waited: [u64; 4],
     units: HashMap<UnitsKey, Arc<[u32]>>,
     cache: Vec<Spread>,
     /// The place in `cache` that is given up next.
@@ -291,10 +293,27 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     while warp.wgmma.queue.front().is_some_and(|p| p.group <= group) {
         compute_next(warp, cx);
     }
+    // A wgmma is one operation of four warps: it is complete for none of them before all have started it and
+    // its operands are read. Kernels rely on it: one thread of the warpgroup frees the slot of a pipeline.
+    let threads = cx.env.config.block.iter().product::<u32>();
+    // Of a warpgroup that is not whole, which was reported, the others never come.
+    let whole = (warp.index / 4 + 1) * 128 <= threads;
+    let state = &mut cx.cta().warpgroups[(warp.index / 4) as usize];
+    let own = &mut state.waited[(warp.index % 4) as usize];
+    let first = *own < group;
+    *own = group.max(*own);
+    let all = state.all_waited(group);
+    cx.cluster.events += u64::from(first);
+    if whole && !all {
+        warp.wait = Some(Wait::Warpgroup { index: warp.index / 4, group });
+        return Step::Wait;
+    }
     warp.wgmma.registers.land(group);
     if group > 0 {
-        let actor = cx.cluster.race.wgmma_actor(warp);
-        warp.clock.see(actor, group as u32);
+        for w in 0..4 {
+            let actor = cx.cluster.race.wgmma_actor(warp) - warp.index % 4 + w;
+            warp.clock.see(actor, group as u32);
+        }
     }
     Step::Next
 }
@@ -598,6 +617,11 @@ fn clear(registers: &mut [Lanes32], d: &[u32]) {
 }
 
 impl WarpgroupState {
+    /// Whether all warps came to wait for a group.
+    pub(crate) fn all_waited(&self, group: u64) -> bool {
+        self.waited.iter().all(|&w| w >= group)
+    }
+
     /// B spread over lanes; made anew unless the same bytes were there before.
     fn spread(
         &mut self,
