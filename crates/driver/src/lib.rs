@@ -42,6 +42,7 @@ macro_rules! api {
 pub mod abi;
 pub mod array;
 pub mod capture;
+pub mod claim;
 pub mod clock;
 pub mod context;
 pub mod copy;
