@@ -113,6 +113,8 @@ impl FindingKind {
 pub struct SourceLine {
     /// CUDA source and line, where the module was compiled with line information.
     pub source: Option<(String, u32)>,
+    /// Where the function of that line was inlined, the innermost place first.
+    pub inlined_at: Vec<(String, u32)>,
     /// Line of the PTX text.
     pub ptx_line: u32,
     /// The instruction.
@@ -122,7 +124,11 @@ pub struct SourceLine {
 impl fmt::Display for SourceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((file, line)) = &self.source {
-            write!(f, "{file}:{line} ")?;
+            write!(f, "{file}:{line}")?;
+            for (file, line) in &self.inlined_at {
+                write!(f, ", inlined at {file}:{line}")?;
+            }
+            write!(f, " ")?;
         }
         write!(f, "(PTX line {}: {})", self.ptx_line, self.instruction)
     }

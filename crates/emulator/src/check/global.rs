@@ -104,9 +104,10 @@ pub(crate) fn access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> C
     let view = view(cx, warp, warp.mask);
     let strong = access.strong || access.kind == Kind::Atomic;
     let cluster = cx.cluster.race.cluster;
-    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong)
-        .of_cluster(cluster);
     let writes = access.kind != Kind::Read;
+    let count = race::count_of(warp, strong && writes);
+    let new =
+        Access::by_lanes(warp.actor, count, warp.pc, warp.actor as u16, strong).of_cluster(cluster);
     let env = cx.env;
     if env.communicates {
         let mut launch = env.global_shadow.launch();
@@ -154,13 +155,11 @@ pub(crate) struct GlobalRange {
     /// The stream of asynchronous work, and its count when this access is complete.
     pub(crate) actor: u32,
     pub(crate) count: u32,
-    /// Reductions, which do not race among themselves.
-    pub(crate) strong: bool,
 }
 
-/// Checks and records accesses of global memory through the async proxy by work that lanes of `warp` start
-/// now. The ranges are inside of allocations.
-pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, ranges: &[GlobalRange]) {
+/// Checks and records an access of global memory through the async proxy by work that lanes of `warp` start
+/// now. The range is inside an allocation.
+pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, range: &GlobalRange) {
     if !cx.env.options.checks.races {
         return;
     }
@@ -168,29 +167,24 @@ pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, ranges: &[G
     let env = cx.env;
     let mut found = Found::default();
     let view = view(cx, warp, lanes);
-    let mut what = "asynchronous read";
-    for range in ranges {
-        let writes = range.kind != Kind::Read;
-        let new = Access::by_work(range.actor, range.count, warp.pc, warp.actor as u16, lanes)
-            .of_cluster(cluster)
-            .through_async(true)
-            .strong(range.strong);
-        if found.first.is_none() && writes {
-            what = "asynchronous write";
-        }
-        let (at, len) = (range.address, range.len);
-        if env.communicates {
-            env.global_shadow.launch().pages.range(at, len, new, None, writes, &view, &mut found);
-        } else {
-            cx.cluster.race.global.range(at, len, new, None, writes, &view, &mut found);
-            let lane = lanes.trailing_zeros() & 31;
-            let mark = Mark::new(cluster, warp.rank, warp.index, lane, warp.pc);
-            summarise(env, at, len, writes, |_| mark);
-        }
+    let writes = range.kind != Kind::Read;
+    let new = Access::by_work(range.actor, range.count, warp.pc, warp.actor as u16, lanes)
+        .of_cluster(cluster)
+        .through_async(true)
+        .strong(range.kind == Kind::Atomic);
+    let (at, len) = (range.address, range.len);
+    if env.communicates {
+        env.global_shadow.launch().pages.range(at, len, new, None, writes, &view, &mut found);
+    } else {
+        cx.cluster.race.global.range(at, len, new, None, writes, &view, &mut found);
+        let lane = lanes.trailing_zeros() & 31;
+        let mark = Mark::new(cluster, warp.rank, warp.index, lane, warp.pc);
+        summarise(env, at, len, writes, |_| mark);
     }
     if let Some(first) = found.first {
         let who = Who::of(warp, cx.cta().id, lanes);
         let place = format!("global address {:#x}", first.3);
+        let what = if writes { "asynchronous write" } else { "asynchronous read" };
         race::report(cx, who, first, what, &place);
     }
 }

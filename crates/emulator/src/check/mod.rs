@@ -47,6 +47,9 @@ pub(crate) struct WarpAccess<'a> {
 /// An access of shared memory by a warp through the generic proxy. Returns the lanes that store where
 /// another lane stores too: see [`race::stores_disagree`].
 pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &mut Warp, access: &WarpAccess<'_>) -> u32 {
+    if cx.env.options.checks.protocol {
+        crate::ops::mbarrier_state::plain_access(cx, warp, access);
+    }
     let mut checked = race::Checked::default();
     if cx.env.options.checks.races {
         checked = race::shared_access(cx, warp, access);

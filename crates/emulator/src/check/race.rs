@@ -185,9 +185,10 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
     let cluster = cx.cluster.race.cluster;
     let view = view(warp, cluster, warp.mask);
     let strong = access.strong || access.kind == Kind::Atomic;
-    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong)
-        .of_cluster(cx.cluster.race.cluster);
     let writes = access.kind != Kind::Read;
+    let count = count_of(warp, strong && writes);
+    let new = Access::by_lanes(warp.actor, count, warp.pc, warp.actor as u16, strong)
+        .of_cluster(cx.cluster.race.cluster);
     let (own, race) = (cx.rank, &mut cx.cluster.race);
     each_run(access, !writes, |run| {
         let (rank, offset) = split_shared(run.address as u32, own);
@@ -196,6 +197,15 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
         race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
     });
     finish(cx, warp, access, found, "shared offset")
+}
+
+/// The count under which an access is recorded. A strong write that hands on what a fence before it covers is
+/// itself seen by whoever takes that over, since they read its value: it counts as before the fence.
+pub(crate) fn count_of(warp: &Warp, strong_write: bool) -> u32 {
+    match &warp.fenced {
+        Some(fenced) if strong_write => fenced.now(),
+        _ => warp.clock.now(),
+    }
 }
 
 /// What a check of an access by lanes found.
@@ -273,6 +283,10 @@ pub(crate) fn stores_disagree(
     }
 }
 
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with('a') { "an" } else { "a" }
+}
+
 /// Adds the finding of a conflict.
 pub(crate) fn report(
     cx: &mut Cx<'_>,
@@ -295,10 +309,13 @@ pub(crate) fn report(
     };
     cx.cluster.findings.add(kind, who, Some(other), Some(at), || match conflict {
         Conflict::Lanes => format!(
-            "a {what} at {place} is not ordered after a {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them"
+            "{} {what} at {place} is not ordered after {} {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them",
+            article(what),
+            article(&before)
         ),
         Conflict::Order => {
-            format!("a {what} at {place} is not ordered after an earlier {before}; {remedy}")
+            let a = article(what);
+            format!("{a} {what} at {place} is not ordered after an earlier {before}; {remedy}")
         }
         Conflict::Fence => format!(
             "an {what} at {place} comes after a write through the generic proxy without fence.proxy.async between them; the writer must execute it after the write and before the barrier (PTX ISA 8.6)"

@@ -187,7 +187,7 @@ impl Cluster {
             .filter(|w| !w.is_done())
             .all(|w| w.all_fragments().iter().all(|f| matches!(f.wait, Some(Wait::Lanes))));
         let kind = if lanes_only { FindingKind::Divergence } else { FindingKind::Deadlock };
-        let barriers = crate::ops::mbarrier::describe_all(&self.state);
+        let barriers = crate::ops::mbarrier::describe_all(&self.state, env);
         self.state.findings.add(kind, who, None, None, || {
             let head = match kind {
                 FindingKind::Divergence => "lanes of a warp wait for others that will never come",
@@ -209,6 +209,9 @@ fn describe(wait: Wait, cta: &Cta) -> String {
             format!("the mbarrier at shared offset {offset:#x}, phase of parity {parity}")
         }
         Wait::Cluster { .. } => "the cluster barrier".to_owned(),
+        Wait::Warpgroup { index, group } => format!(
+            "the other warps of warpgroup {index} to start the wgmmas up to group {group} and wait for them"
+        ),
         Wait::Registers { count } => format!("{count} registers that setmaxnreg asked for"),
     }
 }
@@ -229,6 +232,7 @@ fn is_over(wait: Wait, rank: u32, state: &ClusterState) -> bool {
             crate::ops::mbarrier::phase_is_over(cta, offset, parity)
         }
         Wait::Cluster { generation } => state.barrier.generation != generation,
+        Wait::Warpgroup { index, group } => cta.warpgroups[index as usize].all_waited(group),
         Wait::Registers { count } => cta.registers.free >= count,
     }
 }
@@ -254,7 +258,7 @@ fn finish(wait: Wait, rank: u32, clock: &mut Clock, state: &ClusterState) {
             clock.acquire(&state.ctas[rank as usize].named[barrier as usize].released);
         }
         Wait::Cluster { .. } => clock.acquire(&state.barrier.released),
-        Wait::Lanes | Wait::Mbarrier { .. } | Wait::Registers { .. } => {}
+        Wait::Lanes | Wait::Mbarrier { .. } | Wait::Warpgroup { .. } | Wait::Registers { .. } => {}
     }
 }
 
@@ -285,12 +289,15 @@ fn run_warp(warp: &mut Warp, state: &mut ClusterState, env: &Env<'_>, quantum: u
         warp.mask = mask;
         warp.executed += 1;
         warp.lanes_executed += u64::from(mask.count_ones());
+        if let Some(tracked) = &inst.tracked {
+            crate::check::register::check(tracked, warp, &mut cx);
+        }
         if mask == 0 && !inst.always {
             warp.pc += 1;
             continue;
         }
-        if let Some(tracked) = &inst.tracked {
-            crate::check::register::check(tracked, warp, &mut cx);
+        if let Some(touch) = &inst.wgmma {
+            crate::ops::wgmma::watch::touch(touch, warp, &mut cx);
         }
         match (inst.exec)(inst, warp, &mut cx) {
             Step::Next => warp.pc += 1,

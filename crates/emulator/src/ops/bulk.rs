@@ -40,6 +40,19 @@ pub(crate) struct BulkOp {
 pub(crate) struct BulkState {
     /// Groups that each lane has committed.
     committed: [u32; LANES],
+    /// Groups whose last store is not older, and groups whose sources each lane knows to be read.
+    started: [u32; LANES],
+    read: [u32; LANES],
+    last: Option<Who>,
+}
+
+impl BulkState {
+    /// Lanes that started stores and have not waited until their sources were read, and where the last one
+    /// was started.
+    pub(crate) fn unread(&self, mask: u32) -> Option<Who> {
+        let unread = lanes(mask).any(|l| self.started[l] > self.read[l]);
+        self.last.filter(|_| unread)
+    }
 }
 
 const NOWHERE: Addr = Addr { base: crate::program::inst::AddrBase::Fixed, offset: 0 };
@@ -91,16 +104,8 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
         (true, false) => between_blocks,
         (false, _) => store,
     });
-    let op = BulkOp {
-        to,
-        from,
-        size,
-        barrier,
-        multicast,
-        reduction,
-        ty: Type::B8,
-        values: Vec::new(),
-    };
+    let op =
+        BulkOp { to, from, size, barrier, multicast, reduction, ty: Type::B8, values: Vec::new() };
     inst.detail = Detail::Bulk(Box::new(op));
     Ok(inst)
 }
@@ -164,7 +169,8 @@ impl Starter {
     }
 }
 
-/// Checks a range of shared memory that a copy uses; None after a finding.
+/// Checks a range of shared memory that a copy uses; None if it is not there. A copy to a misaligned place
+/// is reported and made all the same, so that only the cause is reported.
 pub(crate) fn shared_range(
     cx: &mut Cx<'_>,
     s: Starter,
@@ -186,7 +192,6 @@ pub(crate) fn shared_range(
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, shown, || {
             format!("shared offset {offset:#x} is not a multiple of the {align} bytes that the copy needs")
         });
-        return None;
     }
     if cta.range(offset, len).is_none() {
         let size = cta.shared.len() as u32 - window::SHARED_START;
@@ -259,10 +264,8 @@ pub(crate) fn record_shared(
     target: Target,
     (kind, proxy): (Kind, Proxy),
 ) {
-    if range.rank != cx.rank {
-        let under = Some((target.actor, target.count));
-        crate::ops::cluster::remote_access(cx, warp, 1 << s.lane, range.rank, under);
-    }
+    let under = Some((target.actor, target.count));
+    crate::ops::cluster::remote_access(cx, warp, 1 << s.lane, range.rank, under);
     if cx.env.options.checks.races {
         let access = RangeAccess {
             kind,
@@ -328,14 +331,15 @@ fn size_of(cx: &mut Cx<'_>, s: Starter, op: &BulkOp, warp: &Warp) -> Option<u32>
     Some(size)
 }
 
-fn global_address(cx: &mut Cx<'_>, s: Starter, address: u64) -> Option<u64> {
+/// Reports a misaligned global address. True if it is aligned.
+fn is_aligned(cx: &mut Cx<'_>, s: Starter, address: u64) -> bool {
     if !address.is_multiple_of(16) {
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, Some(address), || {
             format!("a bulk copy at {address:#x}; the address must be a multiple of 16")
         });
-        return None;
+        return false;
     }
-    Some(address)
+    true
 }
 
 /// Ranks of a multicast mask; blocks that are not there are reported.
@@ -375,10 +379,7 @@ pub(crate) fn destinations(
         return vec![(to, barrier)];
     }
     let ranks = ranks(cx, s, warp.r32[multicast as usize][s.lane]);
-    ranks
-        .into_iter()
-        .map(|rank| (SharedRange { rank, ..to }, Place { rank, ..barrier }))
-        .collect()
+    ranks.into_iter().map(|rank| (SharedRange { rank, ..to }, Place { rank, ..barrier })).collect()
 }
 
 fn load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
@@ -387,22 +388,23 @@ fn load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(good) {
         let s = Starter::new(cx, warp, lane);
         let Some(size) = size_of(cx, s, op, warp) else { continue };
-        let from = global_address(cx, s, op.from.lane(warp, lane));
+        let from = op.from.lane(warp, lane);
+        is_aligned(cx, s, from);
         let to = shared_range(cx, s, warp, op.to.lane(warp, lane) as u32, size, 16);
-        let usable = match from {
-            Some(from) => global_range(cx, s, warp, from, u64::from(size), Kind::Read),
-            None => false,
-        };
+        // What cannot be read comes as zeros.
+        let readable = global_range(cx, s, warp, from, u64::from(size), Kind::Read);
         let range = to.unwrap_or(SharedRange { rank: barriers[lane].rank, offset: 0, len: 0 });
         for (to_range, place) in destinations(cx, s, warp, range, barriers[lane], op.multicast) {
             let Some(target) = target(cx, s, warp, place) else { continue };
-            let (Some(from), Some(_), true) = (from, to, usable) else {
+            if to.is_none() {
                 target.give_up(cx, s, size);
                 continue;
-            };
+            }
             record_shared(cx, s, warp, to_range, target, (Kind::Write, Proxy::Async));
             let stamp = target.stamp();
-            record_global(cx, s, warp, Kind::Read, (from, u64::from(size)), stamp);
+            if readable {
+                record_global(cx, s, warp, Kind::Read, (from, u64::from(size)), stamp);
+            }
             start(cx, s, Transfer::Load { from, to: to_range }, target.signal(size));
         }
     }
@@ -432,16 +434,16 @@ fn between_blocks(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-/// What the stores of a thread's open bulk group are recorded under: the actor, and the counts at which
-/// their sources are read and their targets are written.
-pub(crate) fn open_group(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32, u32) {
-    let group = warp.bulk.committed[lane];
-    (cx.cluster.race.bulk_actor(warp), 2 * group + 1, 2 * group + 2)
+/// What the writes of a thread's open bulk group are recorded under.
+pub(crate) fn write_stamp(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32) {
+    (cx.cluster.race.bulk_write_actor(warp), warp.bulk.committed[lane] + 1)
 }
 
 /// Starts a copy of the open bulk group.
-pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &Warp, transfer: Transfer) {
+pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &mut Warp, transfer: Transfer) {
     let group = warp.bulk.committed[s.lane];
+    warp.bulk.started[s.lane] = group + 1;
+    warp.bulk.last = Some(s.who);
     let signal = Signal::Group { actor: warp.actor, lane: s.lane as u32, group };
     start(cx, s, transfer, signal);
 }
@@ -449,7 +451,7 @@ pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &Warp, transfer: Tr
 /// Tells the race detector that a store of the open bulk group reads shared memory.
 pub(crate) fn record_source(cx: &mut Cx<'_>, s: Starter, warp: &Warp, from: SharedRange) {
     if cx.env.options.checks.races {
-        let (actor, count, _) = open_group(cx, warp, s.lane);
+        let (actor, count) = (cx.cluster.race.bulk_actor(warp), warp.bulk.committed[s.lane] + 1);
         let access = RangeAccess {
             kind: Kind::Read,
             proxy: Proxy::Async,
@@ -478,7 +480,10 @@ fn store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(warp.mask) {
         let s = Starter::new(cx, warp, lane);
         let Some(size) = size_of(cx, s, op, warp) else { continue };
-        let Some(to) = global_address(cx, s, op.to.lane(warp, lane)) else { continue };
+        let to = op.to.lane(warp, lane);
+        if !is_aligned(cx, s, to) {
+            continue;
+        }
         let from = shared_range(cx, s, warp, op.from.lane(warp, lane) as u32, size, 16);
         let Some(from) = from.filter(|&f| is_own(cx, s, f)) else { continue };
         let kind = if op.reduction.is_some() { Kind::Atomic } else { Kind::Write };
@@ -486,8 +491,8 @@ fn store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_global(cx, s, warp, kind, (to, u64::from(size)), (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_global(cx, s, warp, kind, (to, u64::from(size)), stamp);
         start_store(cx, s, warp, Transfer::Store { from, to, reduction: op.reduction });
     }
     Step::Next
@@ -498,8 +503,8 @@ fn prefetch(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(warp.mask) {
         let s = Starter::new(cx, warp, lane);
         let Some(size) = size_of(cx, s, op, warp) else { continue };
-        let Some(from) = global_address(cx, s, op.from.lane(warp, lane)) else { continue };
-        if cx.env.find(from, u64::from(size)).is_none() {
+        let from = op.from.lane(warp, lane);
+        if is_aligned(cx, s, from) && cx.env.find(from, u64::from(size)).is_none() {
             report_outside_global(cx, warp, lane, from, u64::from(size));
         }
     }
@@ -525,15 +530,22 @@ fn wait_read(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
 /// the latest moment.
 fn wait_groups(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>, read: bool) -> Step {
     let left = u32::try_from(inst.imm).unwrap_or(u32::MAX);
-    let actor = cx.cluster.race.bulk_actor(warp);
+    let (reads, writes) = {
+        let race = &cx.cluster.race;
+        (race.bulk_actor(warp), race.bulk_write_actor(warp))
+    };
     for lane in lanes(warp.mask) {
         let done = warp.bulk.committed[lane].saturating_sub(left);
         if done == 0 {
             continue;
         }
+        warp.bulk.read[lane] = warp.bulk.read[lane].max(done);
         let thread = (warp.actor, lane as u32);
         pending::complete_groups(cx.cluster, cx.env, thread, done, read);
-        warp.clock.see(actor, if read { 2 * done - 1 } else { 2 * done });
+        warp.clock.see(reads, done);
+        if !read {
+            warp.clock.see(writes, done);
+        }
     }
     Step::Next
 }

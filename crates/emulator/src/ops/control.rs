@@ -2,7 +2,7 @@
 
 use zeroforge_ptx::{Instruction, Modifier, Opcode, Operand};
 
-use crate::machine::context::Cx;
+use crate::machine::context::{Cx, Who};
 use crate::machine::warp::Warp;
 use crate::program::decode::{Decoder, Reason};
 use crate::program::inst::{Detail, Inst, Step};
@@ -95,11 +95,12 @@ fn exit(_: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
 
 /// Ends lanes; barriers no longer count them.
 pub(crate) fn exit_lanes(warp: &mut Warp, cx: &mut Cx<'_>, lanes: u32) {
+    let who = Who::of(warp, cx.cta().id, lanes);
     warp.exit(lanes);
     cx.cta().live_threads -= lanes.count_ones();
     cx.cluster.events += 1;
     crate::ops::barrier::thread_exited(cx);
-    crate::ops::cluster::thread_exited(warp, cx, lanes);
+    crate::ops::cluster::thread_exited(warp, cx, who);
 }
 
 fn trap(_: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {

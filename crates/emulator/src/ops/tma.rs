@@ -9,8 +9,8 @@ use crate::machine::context::Cx;
 use crate::machine::warp::Warp;
 use crate::memory::window;
 use crate::ops::bulk::{
-    self, Starter, destinations, global_range, is_own, open_group, record_global, record_shared,
-    record_source, shared_range, start, start_store, target,
+    self, Starter, destinations, global_range, is_own, record_global, record_shared, record_source,
+    shared_range, start, start_store, target, write_stamp,
 };
 use crate::ops::bulk_copy::{Operation, Reduction};
 use crate::ops::mbarrier::locate;
@@ -39,12 +39,8 @@ pub(crate) struct TmaOp {
 const NOWHERE: Addr = Addr { base: AddrBase::Fixed, offset: 0 };
 
 pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reason> {
-    let im2col = [
-        Modifier::Im2col,
-        Modifier::Im2colW,
-        Modifier::Im2colW128,
-        Modifier::Im2colNoOffs,
-    ];
+    let im2col =
+        [Modifier::Im2col, Modifier::Im2colW, Modifier::Im2colW128, Modifier::Im2colNoOffs];
     if im2col.iter().any(|&m| i.has(m)) {
         return Err("im2col mode is not emulated; use tiled tensor maps".to_owned());
     }
@@ -62,13 +58,8 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
     let Operand::Tensor { map, coordinates } = d.operand(i, tensor_at)?.clone() else {
         return Err("a tensor operand is missing".to_owned());
     };
-    let dimensions = [
-        Modifier::Dim1,
-        Modifier::Dim2,
-        Modifier::Dim3,
-        Modifier::Dim4,
-        Modifier::Dim5,
-    ];
+    let dimensions =
+        [Modifier::Dim1, Modifier::Dim2, Modifier::Dim3, Modifier::Dim4, Modifier::Dim5];
     let rank = dimensions.iter().position(|&m| i.has(m)).map(|p| p + 1);
     if rank != Some(coordinates.len()) {
         return Err(format!("{} coordinates for another number of dimensions", coordinates.len()));
@@ -133,12 +124,8 @@ fn prefetch_map(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-/// The tensor map at a generic address; None after a finding. Maps do not change while a kernel runs, so
-/// that they are decoded once.
+/// The tensor map at a generic address; None after a finding. It is decoded when its bytes are new.
 fn tensor_map(cx: &mut Cx<'_>, s: Starter, warp: &Warp, address: u64) -> Option<Rc<TensorMap>> {
-    if let Some(map) = cx.cluster.pending.maps.get(&address) {
-        return Some(Rc::clone(map));
-    }
     // CUDA aligns the type to 64 bytes and the instruction needs it.
     if !address.is_multiple_of(64) {
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, Some(address), || {
@@ -175,10 +162,15 @@ fn tensor_map(cx: &mut Cx<'_>, s: Starter, warp: &Warp, address: u64) -> Option<
         });
         return None;
     }
+    if let Some((known, map)) = cx.cluster.pending.maps.get(&address)
+        && *known == bytes
+    {
+        return Some(Rc::clone(map));
+    }
     match TensorMap::decode(&bytes) {
         Ok(map) => {
             let map = Rc::new(map);
-            cx.cluster.pending.maps.insert(address, Rc::clone(&map));
+            cx.cluster.pending.maps.insert(address, (bytes, Rc::clone(&map)));
             Some(map)
         }
         Err(e) => {
@@ -262,16 +254,19 @@ fn load_tile(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         let Some(tile) = tile(cx, s, warp, op) else { continue };
         let bytes = tile.map.box_bytes();
         let to = shared_range(cx, s, warp, op.shared.lane(warp, lane) as u32, bytes, ALIGN);
+        // What cannot be read comes as zeros.
         let usable = to.is_some() && check_global(cx, s, warp, &tile, Kind::Read);
         let range = to.unwrap_or(SharedRange { rank: barriers[lane].rank, offset: 0, len: 0 });
         for (to_range, place) in destinations(cx, s, warp, range, barriers[lane], op.multicast) {
             let Some(target) = target(cx, s, warp, place) else { continue };
-            if !usable {
+            if to.is_none() {
                 target.give_up(cx, s, bytes);
                 continue;
             }
             record_shared(cx, s, warp, to_range, target, (Kind::Write, Proxy::Async));
-            record_rows(cx, s, warp, &tile, Kind::Read, target.stamp());
+            if usable {
+                record_rows(cx, s, warp, &tile, Kind::Read, target.stamp());
+            }
             let transfer = Transfer::TileLoad { tile: tile.clone(), to: to_range };
             // Outside of the tensor too: the count is that of the whole box.
             start(cx, s, transfer, target.signal(bytes));
@@ -320,8 +315,8 @@ fn store_tile(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_rows(cx, s, warp, &tile, kind, (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_rows(cx, s, warp, &tile, kind, stamp);
         let transfer = Transfer::TileStore { tile, from, reduction: reduction.flatten() };
         start_store(cx, s, warp, transfer);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use zeroforge_ptx::module::Location;
 use zeroforge_ptx::{
     Address, Base, Function, Immediate, Instruction, Modifier, Module, Opcode, Operand, RegisterId,
     StateSpace, Symbol, Type,
@@ -9,8 +10,12 @@ use zeroforge_ptx::{
 
 use crate::memory::window;
 use crate::ops;
+use crate::ops::wgmma::watch;
+use crate::program::compact::{Places, places};
 use crate::program::flatten::{Flat, FlatKernel, flatten};
+use crate::program::flow::Flow;
 use crate::program::inst::{Addr, AddrBase, Inst, NO_GUARD, SymbolPlace, Value};
+use crate::program::tracked::{Watched, watched};
 use crate::program::{Files, Kernel, LoadError, param_layout};
 use crate::report::SourceLine;
 
@@ -33,6 +38,8 @@ pub(crate) struct Decoder<'m> {
     shared: SharedLayout,
     globals: &'m [Option<u64>],
     params: Vec<u32>,
+    /// Registers of the kernel's wgmmas.
+    watched: watch::Numbers,
 }
 
 /// Shared memory of the variables that a kernel uses.
@@ -44,34 +51,6 @@ struct SharedLayout {
     bytes: u32,
 }
 
-fn register_files(flat: &FlatKernel<'_>) -> Result<(Files, Vec<Vec<Value>>), LoadError> {
-    let mut files = Files::default();
-    let mut places = Vec::with_capacity(flat.frames.len());
-    for frame in &flat.frames {
-        let registers = frame.function.body.as_ref().map_or(&[][..], |b| &b.registers[..]);
-        let place = registers.iter().map(|r| match r.ty {
-            Type::Pred => {
-                files.predicates += 1;
-                Value::Pred(files.predicates as u32 - 1)
-            }
-            Type::B128 => {
-                files.r64 += 2;
-                Value::R128(files.r64 as u32 - 2)
-            }
-            ty if ty.bits() == 64 => {
-                files.r64 += 1;
-                Value::R64(files.r64 as u32 - 1)
-            }
-            _ => {
-                files.r32 += 1;
-                Value::R32(files.r32 as u32 - 1)
-            }
-        });
-        places.push(place.collect());
-    }
-    Ok((files, places))
-}
-
 /// Decodes a kernel. `globals` has the addresses of the module's variables.
 pub(crate) fn kernel(
     module: &Module,
@@ -80,7 +59,12 @@ pub(crate) fn kernel(
 ) -> Result<Kernel, LoadError> {
     let flat = flatten(module, function)?;
     let (params, param_bytes) = param_layout(function)?;
-    let (mut files, registers) = register_files(&flat)?;
+    let flow = Flow::of(&flat);
+    let live = flow.live();
+    let Places { mut files, registers, pressure } = places(&flat, &flow, live.as_ref());
+    let Watched { names, mut by_instruction } = watched(&flat, &flow, live.as_ref());
+    drop((flow, live));
+    files.tracked = names;
     files.r32 += 1;
     files.r64 += 1;
     let sinks = [files.r32 as u32 - 1, files.r64 as u32 - 1];
@@ -97,29 +81,27 @@ pub(crate) fn kernel(
         shared,
         globals,
         params: params.iter().map(|p| p.offset).collect(),
+        watched: watch::watched(&flat),
     };
     let mut code = Vec::with_capacity(flat.code.len());
     let mut lines = Vec::with_capacity(flat.code.len());
-    for (frame, item) in &flat.code {
+    for (at, (frame, item)) in flat.code.iter().enumerate() {
         decoder.frame = *frame;
         let function = flat.frames[*frame as usize].function;
         let i = item.instruction();
         let text = zeroforge_ptx::display_instruction(module, function, i);
-        let inst = decoder.instruction(item).map_err(|reason| LoadError::Instruction {
+        let mut inst = decoder.instruction(item).map_err(|reason| LoadError::Instruction {
             function: function.name.clone(),
             line: i.line,
             instruction: text.clone(),
             reason,
         })?;
+        inst.tracked = by_instruction.remove(&at);
         code.push(inst);
-        let source = i.location.and_then(|l| {
-            let file = module.files.get(l.file as usize)?;
-            Some((file.path.clone(), l.line))
-        });
-        lines.push(SourceLine { source, ptx_line: i.line, instruction: text });
+        let (source, inlined_at) = source_of(module, function_of(&flat, *frame), i);
+        lines.push(SourceLine { source, inlined_at, ptx_line: i.line, instruction: text });
     }
     let communicates = flat.code.iter().any(|(_, item)| ops::communicates(item.instruction()));
-    let registers = (decoder.files.r32 + 2 * decoder.files.r64) as u32;
     Ok(Kernel {
         name: function.name.clone(),
         params,
@@ -128,11 +110,35 @@ pub(crate) fn kernel(
         local_bytes: flat.local_bytes,
         limits: function.limits,
         communicates,
-        registers,
+        registers: pressure,
         files: decoder.files,
         code,
         lines,
     })
+}
+
+fn function_of<'m>(flat: &FlatKernel<'m>, frame: u32) -> &'m Function {
+    flat.frames[frame as usize].function
+}
+
+/// A file and a line in it.
+type Place = (String, u32);
+
+/// Source line of an instruction, and where the function that holds it was inlined.
+fn source_of(module: &Module, function: &Function, i: &Instruction) -> (Option<Place>, Vec<Place>) {
+    let place = |l: &Location| Some((module.files.get(l.file as usize)?.path.clone(), l.line));
+    let Some(location) = &i.location else { return (None, Vec::new()) };
+    let all = function.body.as_ref().map_or(&[][..], |b| &b.inlined_at[..]);
+    let mut inlined_at = Vec::new();
+    let mut next = location.inlined_at;
+    // A chain that is longer than the list goes in a circle.
+    while let Some(at) =
+        next.and_then(|n| all.get(n as usize)).filter(|_| inlined_at.len() < all.len())
+    {
+        inlined_at.extend(place(at));
+        next = at.inlined_at;
+    }
+    (place(location), inlined_at)
 }
 
 impl SharedLayout {
@@ -247,6 +253,11 @@ impl Decoder<'_> {
         } else {
             inst.guard = NO_GUARD;
         }
+        let slot = |r| match self.register_place(RegisterId(r)) {
+            Ok(Value::R32(slot)) => Some(slot),
+            _ => None,
+        };
+        inst.wgmma = watch::of_instruction(&self.watched, self.frame, item, slot);
         Ok(inst)
     }
 
@@ -254,6 +265,16 @@ impl Decoder<'_> {
         let frame = self.registers.get(self.frame as usize);
         let place = frame.and_then(|f| f.get(r.0 as usize)).copied();
         place.ok_or_else(|| format!("register {} does not exist", r.0))
+    }
+
+    /// Numbers of the registers of a wgmma's operand, to watch them.
+    pub(crate) fn watched(&self, operand: &Operand) -> Vec<u32> {
+        let Operand::Vector(list) = operand else { return Vec::new() };
+        let number = |o: &Operand| match o {
+            Operand::Register(r) => self.watched.get(&(self.frame, r.0)).copied(),
+            _ => None,
+        };
+        list.iter().filter_map(number).collect()
     }
 
     /// The operand at a position.

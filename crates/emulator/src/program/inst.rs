@@ -51,13 +51,19 @@ pub(crate) struct Inst {
     /// Registers to check for initialisation, and registers to mark, as indices of tracked registers; see
     /// `program::tracked`. None for nearly all.
     pub(crate) tracked: Option<Box<Tracked>>,
+    /// Registers of the kernel's wgmmas that it touches. None for nearly all.
+    pub(crate) wgmma: Option<Box<ops::wgmma::watch::Touch>>,
 }
 
 /// Registers whose initialisation is not certain at decode time.
 #[derive(Debug, Default)]
 pub(crate) struct Tracked {
+    /// The guard.
+    pub(crate) guard: Vec<u32>,
     pub(crate) reads: Vec<u32>,
     pub(crate) writes: Vec<u32>,
+    /// Of a copy: what is written is known where these are.
+    pub(crate) copied: Vec<u32>,
 }
 
 impl Inst {
@@ -75,6 +81,7 @@ impl Inst {
             imm: 0,
             detail: Detail::None,
             tracked: None,
+            wgmma: None,
         }
     }
 }
@@ -86,6 +93,7 @@ pub(crate) enum Detail {
     Atomic(Box<ops::atomic::AtomicOp>),
     Mbarrier(Box<ops::mbarrier::MbarrierOp>),
     Tma(Box<ops::tma::TmaOp>),
+    Tensormap(Box<ops::tensormap::TensormapOp>),
     Bulk(Box<ops::bulk::BulkOp>),
     CpAsync(Box<ops::cp_async::CpAsyncOp>),
     Wgmma(Box<ops::wgmma::WgmmaOp>),

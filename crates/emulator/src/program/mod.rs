@@ -1,11 +1,14 @@
 //! Programs: PTX modules decoded for execution.
 //!
-//! `flatten` puts the functions that a kernel calls into it, `decode` gives every register, symbol and
-//! label an index and every instruction the function that executes it, `inst` is what comes out.
+//! `flatten` puts the functions that a kernel calls into it, `flow` and `compact` give registers places, `tracked` says which
+//! are watched, `decode` gives every symbol and label an index and every instruction the function that executes it, `inst` is what comes out.
 
+pub(crate) mod compact;
 pub(crate) mod decode;
 pub(crate) mod flatten;
+pub(crate) mod flow;
 pub(crate) mod inst;
+pub(crate) mod tracked;
 
 use std::collections::HashMap;
 
@@ -140,6 +143,7 @@ impl Kernel {
     pub(crate) fn party(&self, who: Who) -> Party {
         let at = self.lines.get(who.pc as usize).cloned().unwrap_or_else(|| SourceLine {
             source: None,
+            inlined_at: Vec::new(),
             ptx_line: 0,
             instruction: "end of the kernel".to_owned(),
         });
