@@ -290,8 +290,8 @@ pub(crate) fn record_global(
     (actor, count): (u32, u32),
 ) {
     if cx.env.options.checks.races {
-        let access = GlobalRange { kind, address, len, actor, count, strong: false };
-        crate::check::global::range_access(cx, warp, 1 << s.lane, &[access]);
+        let access = GlobalRange { kind, address, len, actor, count };
+        crate::check::global::range_access(cx, warp, 1 << s.lane, &access);
     }
 }
 
