@@ -45,6 +45,8 @@ pub enum Kind {
     Link = 0x1b,
     /// Physical memory of cuMemCreate.
     Physical = 0x1c,
+    /// A CUDA array.
+    Array = 0x1d,
 }
 
 /// Per-device state.
@@ -167,7 +169,7 @@ pub struct Allocation {
     /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
     pub id: u64,
     /// Host memory of the driver's own.
-    pub host: Option<HostBlock>,
+    pub host: Option<Arc<HostBlock>>,
     /// A free is queued in a stream.
     pub freeing: bool,
 }
@@ -204,12 +206,16 @@ pub struct State {
     pub pools: BTreeMap<Handle, Pool>,
     /// Linker invocations.
     pub links: BTreeMap<Handle, crate::link::Link>,
+    /// CUDA arrays.
+    pub arrays: BTreeMap<Handle, crate::array::Array>,
     /// cuMemCreate.
     pub physical: BTreeMap<Handle, Physical>,
     /// cuMemAddressReserve, by address.
     pub reservations: BTreeMap<u64, Reservation>,
     /// Live allocations by address.
     pub allocations: BTreeMap<u64, Allocation>,
+    /// Host memory that was given back and that operations under way may still touch.
+    pub graveyard: Vec<Arc<HostBlock>>,
     /// What the checkers found.
     pub findings: Vec<zeroforge_emulator::Finding>,
     /// Findings that were not kept.
@@ -241,9 +247,11 @@ impl State {
             execs: BTreeMap::new(),
             pools: BTreeMap::new(),
             links: BTreeMap::new(),
+            arrays: BTreeMap::new(),
             physical: BTreeMap::new(),
             reservations: BTreeMap::new(),
             allocations: BTreeMap::new(),
+            graveyard: Vec::new(),
             findings: Vec::new(),
             dropped_findings: 0,
             now: 0,
