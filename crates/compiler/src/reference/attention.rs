@@ -113,7 +113,7 @@ impl Problem<'_> {
             for (d, &a) in wanted.iter().enumerate() {
                 let b = k.0.float(start.wrapping_add(d as i64))?;
                 exact += a * b;
-                sum += a as f32 * b as f32;
+                sum = plain::add_product(sum, plain::split(a as f32), plain::split(b as f32));
             }
             exact *= f64::from(self.scale);
             let mut plain = round(f64::from(round(sum.into()) as f32 * self.scale));
@@ -164,11 +164,11 @@ impl Problem<'_> {
             }
             let start = at(&self.v.1, [batch, head / self.group, key as i64]);
             // A plain implementation stores the weights.
-            let stored = round(f64::from(weight.1 / sums.1)) as f32;
+            let stored = plain::split(round(f64::from(weight.1 / sums.1)) as f32);
             for d in 0..dims {
                 let value = self.v.0.float(start.wrapping_add(d as i64))?;
                 exact[d] += weight.0 * value;
-                plain[d] += stored * value as f32;
+                plain[d] = plain::add_product(plain[d], stored, plain::split(value as f32));
             }
         }
         let start = at(&self.o.1, [batch, head, query]);

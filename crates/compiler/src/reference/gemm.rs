@@ -110,25 +110,28 @@ fn linear(index: [i64; 4], strides: &[i64; 4]) -> i64 {
 
 /// What products are summed in by a plain implementation.
 trait Accumulator: Copy + Default + Send {
-    fn from(v: f64) -> Self;
+    type Operand: Copy;
+    fn operand(v: f64) -> Self::Operand;
     fn to_f64(self) -> f64;
-    fn add_product(self, a: Self, b: Self) -> Self;
+    fn add_product(self, a: Self::Operand, b: Self::Operand) -> Self;
 }
 
 impl Accumulator for f32 {
-    fn from(v: f64) -> f32 {
-        v as f32
+    type Operand = plain::Split;
+    fn operand(v: f64) -> plain::Split {
+        plain::split(v as f32)
     }
     fn to_f64(self) -> f64 {
         self.into()
     }
-    fn add_product(self, a: f32, b: f32) -> f32 {
-        self + a * b
+    fn add_product(self, a: plain::Split, b: plain::Split) -> f32 {
+        plain::add_product(self, a, b)
     }
 }
 
 impl Accumulator for f64 {
-    fn from(v: f64) -> f64 {
+    type Operand = f64;
+    fn operand(v: f64) -> f64 {
         v
     }
     fn to_f64(self) -> f64 {
@@ -149,7 +152,7 @@ impl Problem<'_> {
     ) -> Result<Vec<(f64, f64)>, Fault> {
         let width = COLUMNS.min(self.n - first).max(0);
         let (view, strides) = &self.b;
-        let mut b: Vec<T> = Vec::with_capacity((self.k.max(0) * width) as usize);
+        let mut b: Vec<(f64, T::Operand)> = Vec::with_capacity((self.k.max(0) * width) as usize);
         for k in 0..self.k {
             for n in first..first + width {
                 let inside = match layout {
@@ -161,7 +164,8 @@ impl Problem<'_> {
                     }
                 };
                 let at = linear([batch[0], batch[1], 0, 0], strides);
-                b.push(T::from(view.float(at.wrapping_add(inside[0]).wrapping_add(inside[1]))?));
+                let value = view.float(at.wrapping_add(inside[0]).wrapping_add(inside[1]))?;
+                b.push((value, T::operand(value)));
             }
         }
         let width = width as usize;
@@ -175,10 +179,10 @@ impl Problem<'_> {
             let start = linear([batch[0], batch[1], m, 0], strides);
             for (k, row) in b.chunks_exact(width.max(1)).enumerate() {
                 let wide = view.float(start.wrapping_add(k as i64))?;
-                let narrow = T::from(wide);
+                let narrow = T::operand(wide);
                 for ((e, s), &b) in exact.iter_mut().zip(&mut sums).zip(row) {
-                    *e += wide * b.to_f64();
-                    *s = s.add_product(narrow, b);
+                    *e += wide * b.0;
+                    *s = s.add_product(narrow, b.1);
                 }
             }
             // A plain implementation stores the product in the type of its operands.

@@ -3,7 +3,8 @@
 //!
 //! Floats are computed twice. *Exact* in f64 throughout, which is what errors are measured against; and
 //! *plain* in the kernel's own types, in order and rounded to memory types wherever an implementation
-//! without fusion would store, which says how much error the types alone cost. Integers and truth values
+//! without fusion would store, which says how much error the types alone cost. Contractions of f32 are what
+//! tensor cores offer: three products of tf32 parts. Integers and truth values
 //! have one value, that of the plain computation: what depends on a comparison of floats must not depend
 //! on which of the two it is. [`judge`] compares a kernel's results with both.
 
