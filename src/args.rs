@@ -9,7 +9,7 @@ use zeroforge_emulator::Schedule;
 #[derive(Debug, Parser)]
 #[command(
     name = "zeroforge",
-    version,
+    version = env!("ZEROFORGE_VERSION"),
     arg_required_else_help = true,
     after_help = "\
 Examples:

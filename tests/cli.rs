@@ -168,7 +168,14 @@ fn every_help_has_examples() {
     for name in names.filter(|n| *n != "help") {
         assert!(commands.iter().any(|c| c[0] == name), "`{name}` is not tested");
     }
-    assert!(place.run(&["--version"]).ends(0, &[]).out.starts_with("zeroforge "));
+    let version = place.run(&["--version"]).ends(0, &[]).out;
+    assert!(version.starts_with(concat!("zeroforge ", env!("CARGO_PKG_VERSION"))), "{version}");
+    // Built from a repository, it names the commit.
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
+    if let Some(head) = head.filter(|o| o.status.success()) {
+        let head = String::from_utf8(head.stdout).expect("a commit");
+        assert!(version.contains(&format!("({})", &head[..12])), "{version} is not at {head}");
+    }
 }
 
 /// What an installed command does: from a model to a result, every event valid.

@@ -1,21 +1,25 @@
-//! Developer tasks: `cargo xtask codegen [--check]`.
+//! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`.
 
 mod codegen;
+mod coverage;
 
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask codegen [--check]
+       cargo xtask coverage
 
   codegen   writes crates/artifact/src/abi.rs from kernels/include/zeroforge/abi.h (needs libclang:
             `make codegen` installs it in target/, or set LIBCLANG_PATH)
-  --check   compares instead of writing";
+  --check   compares instead of writing
+  coverage  writes docs/ptx-coverage.md from the instruction table and the emulator's tests";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
+        ["coverage"] => coverage::write(),
         ["--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

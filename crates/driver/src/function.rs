@@ -1,6 +1,6 @@
 //! Functions: attributes and parameters of kernels.
 
-use zeroforge_emulator::Kernel;
+use zeroforge_emulator::{Device, Kernel, LaunchConfig};
 
 use crate::abi::Out;
 use crate::device::SHARED_WITHOUT_OPT_IN;
@@ -28,13 +28,21 @@ impl Function {
         self.attributes.get(&14).is_some_and(|&v| v != 0)
     }
 
-    /// Threads that a block may have: by directive, and by the registers of an SM.
+    /// Threads that a block may have. The number of registers is a guess, so that no launch is refused for it.
     pub fn max_threads(&self) -> Res<u32> {
+        let limits = &self.kernel()?.limits;
+        let declared = [limits.max_threads, limits.required_threads];
+        let declared = declared.iter().flatten().map(|t| t.iter().product::<u32>()).min();
+        Ok(1024.min(declared.unwrap_or(1024)))
+    }
+
+    /// Blocks of a shape that an SM holds; 0 only if one needs more shared memory or threads than there are. ptxas would
+    /// use no more registers than let one block run if told the block's size.
+    pub fn blocks_per_sm(&self, config: &LaunchConfig, device: &Device) -> Res<u32> {
         let kernel = self.kernel()?;
-        let by_registers = 65_536 / kernel.registers.clamp(16, 255).next_multiple_of(8) / 32 * 32;
-        let limits = [kernel.limits.max_threads, kernel.limits.required_threads];
-        let declared = limits.iter().flatten().map(|t| t.iter().product::<u32>()).min();
-        Ok(1024.min(by_registers).min(declared.unwrap_or(1024)))
+        let unlimited = Device { registers_per_sm: u32::MAX, ..*device };
+        let fits = kernel.blocks_per_sm(config, &unlimited).min(1);
+        Ok(kernel.blocks_per_sm(config, device).max(fits))
     }
 }
 

@@ -15,6 +15,8 @@ use crate::types::{
 };
 use crate::work::Work;
 
+/// `CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH`.
+const AUTO_FREE: u64 = 1;
 /// `CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH`.
 const DEVICE_LAUNCH: u64 = 4;
 
@@ -62,6 +64,10 @@ fn memory(s: &State, graph: Handle) -> Vec<u64> {
 
 fn instantiate(to: Out<Handle>, graph: Handle, flags: u64) -> Res<()> {
     if to.is_null() || flags > 15 {
+        return Err(Error::INVALID_VALUE);
+    }
+    // Freeing at a relaunch is the host's affair, so it excludes launches by kernels.
+    if flags & DEVICE_LAUNCH != 0 && flags & AUTO_FREE != 0 {
         return Err(Error::INVALID_VALUE);
     }
     if flags & DEVICE_LAUNCH != 0 {

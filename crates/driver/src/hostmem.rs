@@ -1,7 +1,6 @@
 //! Host memory that the driver gives out: pinned and managed memory, and what cuMemCreate stands for.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 
 use zeroforge_emulator::{DeviceMemory, MemoryError};
 
@@ -9,7 +8,7 @@ use zeroforge_emulator::{DeviceMemory, MemoryError};
 #[derive(Debug)]
 pub struct HostBlock {
     start: NonNull<u8>,
-    layout: Layout,
+    len: usize,
 }
 
 // SAFETY: the block is plain memory without an owner thread; who may touch it when is the API's contract.
@@ -18,12 +17,14 @@ unsafe impl Send for HostBlock {}
 unsafe impl Sync for HostBlock {}
 
 impl HostBlock {
-    /// Zeroed memory, which the system provides lazily; None if there is not enough.
+    /// Zeroed memory in pages of its own, which the system provides as they are touched; None if there is not enough.
     pub fn new(len: usize) -> Option<HostBlock> {
-        let layout = Layout::from_size_align(len.max(1), 4096).ok()?;
-        // SAFETY: the layout has a size above zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(HostBlock { start, layout })
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the system's choice touches no other memory.
+        let start = unsafe { mmap_anonymous(null_mut(), len.max(1), access, flags) }.ok()?;
+        Some(HostBlock { start: NonNull::new(start.cast())?, len: len.max(1) })
     }
 
     /// Its address.
@@ -34,8 +35,8 @@ impl HostBlock {
 
 impl Drop for HostBlock {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        // SAFETY: mapped by `new` with this length; who still uses it broke the API's contract.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
 
@@ -57,7 +58,7 @@ pub fn map_at(
     len: usize,
     read_only: bool,
 ) -> Result<(), MemoryError> {
-    let inside = offset <= block.layout.size() && len <= block.layout.size() - offset;
+    let inside = offset <= block.len && len <= block.len - offset;
     let start = NonNull::new(block.start.as_ptr().wrapping_add(offset));
     let start = start.filter(|_| inside).ok_or(MemoryError::NotAnAllocation { address })?;
     // SAFETY: inside of the block by the check above; the driver keeps the block until the mapping is gone.

@@ -181,11 +181,9 @@ pub fn prepare(s: &State, wanted: &Wanted, context: Handle) -> Res<KernelCall> {
         });
         return Err(Error::INVALID_VALUE);
     }
-    let per_sm = kernel.blocks_per_sm(&config, &device);
+    let per_sm = f.blocks_per_sm(&config, &device)?;
     if per_sm == 0 {
-        log::error(|| {
-            format!("`{}`: a block needs more registers or shared memory than an SM has", f.name)
-        });
+        log::error(|| format!("`{}`: a block needs more shared memory than an SM has", f.name));
         return Err(Error::LAUNCH_OUT_OF_RESOURCES);
     }
     let cooperative =

@@ -25,7 +25,7 @@ fn per_sm(s: &State, f: &Function, threads: u32, shared: usize) -> Res<u32> {
     if threads > f.max_threads()? {
         return Ok(0);
     }
-    Ok(f.kernel()?.blocks_per_sm(&shape(threads, shared, [1; 3]), &s.spec.emulated()))
+    f.blocks_per_sm(&shape(threads, shared, [1; 3]), &s.spec.emulated())
 }
 
 fn active(function: Handle, block: i32, shared: usize, to: Out<i32>) -> Res<()> {

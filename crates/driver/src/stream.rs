@@ -1,4 +1,5 @@
-//! Streams: queues whose operations run as soon as they may, on whichever thread is in the driver.
+//! Streams: queues whose operations run as soon as they may, on whichever thread is in the driver; host functions on
+//! threads of their own.
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
@@ -6,9 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use zeroforge_emulator::DeviceMemory;
+
 use crate::abi::{HostCall, HostFn, Out, StreamCallback};
 use crate::capture::Capture;
+use crate::device::Spec;
 use crate::error::{Error, Res};
+use crate::options::Settings;
 use crate::state::{Kind, State, driver, lock};
 use crate::types::{AttributeValue, Handle};
 use crate::work::{Outcome, Work, run};
@@ -219,21 +224,62 @@ pub fn pump() {
         let Some(op) = op else { return };
         let context = s.streams[&handle].context;
         let failed = s.contexts.get(&context).is_none_or(|c| c.error.is_some());
-        let (memory, spec, settings) = (Arc::clone(&s.memory), s.spec, s.settings.clone());
+        let job = Job {
+            stream: handle,
+            op,
+            failed,
+            memory: Arc::clone(&s.memory),
+            spec: s.spec,
+            settings: s.settings.clone(),
+        };
         drop(s);
-        let outcome = match failed {
-            // What follows a failure does not run; memory still is given back.
-            true if !matches!(op.work, Work::Free(_)) => {
-                Outcome { time: 0, error: None, printed: String::new() }
+        if !failed && matches!(job.op.work, Work::Host(_) | Work::Callback { .. }) {
+            // A host function may wait for what the caller does after enqueueing it, so it has a thread of its own, which
+            // goes on with what the function held back.
+            let own = std::thread::Builder::new().name("stream-host-function".to_owned());
+            let job = Arc::new(job);
+            let moved = Arc::clone(&job);
+            let started = own.spawn(move || {
+                moved.execute();
+                pump();
+            });
+            if started.is_err() {
+                job.execute();
             }
-            _ => catch_unwind(AssertUnwindSafe(|| run(&op.work, &memory, spec, &settings)))
-                .unwrap_or_else(|panic| {
+            continue;
+        }
+        job.execute();
+    }
+}
+
+/// An operation that was taken from its stream.
+struct Job {
+    stream: Handle,
+    op: Op,
+    /// Whether the context failed before.
+    failed: bool,
+    memory: Arc<DeviceMemory>,
+    spec: &'static Spec,
+    settings: Settings,
+}
+
+impl Job {
+    /// Runs it and tells who waits.
+    fn execute(&self) {
+        let nothing = Outcome { time: 0, error: None, printed: String::new() };
+        let outcome = match self.failed {
+            // What follows a failure does not run; memory still is given back.
+            true if !matches!(self.op.work, Work::Free(_)) => nothing,
+            _ => {
+                let go = || run(&self.op.work, &self.memory, self.spec, &self.settings);
+                catch_unwind(AssertUnwindSafe(go)).unwrap_or_else(|panic| {
                     let text = crate::panic_text(&panic);
                     log::error(|| format!("a defect of the software device: {text}"));
-                    Outcome { time: 0, error: Some(Error::LAUNCH_FAILED), printed: String::new() }
-                }),
+                    Outcome { error: Some(Error::LAUNCH_FAILED), ..nothing }
+                })
+            }
         };
-        finish(&mut lock(), handle, &op, outcome);
+        finish(&mut lock(), self.stream, &self.op, outcome);
         driver().changed.notify_all();
     }
 }

@@ -14,7 +14,14 @@ const SPACES: [&str; 4] = ["global", "shared", "generic-global", "generic-shared
 
 /// Runs an atomic by `values.len()` lanes on one word that starts as `start`. Gives what each lane got, and
 /// the word at the end.
-fn atomics(op: &str, ty: &str, bits: u32, space: &str, start: u64, values: &[[u64; 2]]) -> (Vec<u64>, u64) {
+fn atomics(
+    op: &str,
+    ty: &str,
+    bits: u32,
+    space: &str,
+    start: u64,
+    values: &[[u64; 2]],
+) -> (Vec<u64>, u64) {
     let class = format!("b{bits}");
     let (shared, generic) = (space.ends_with("shared"), space.starts_with("generic"));
     let place = match (generic, shared) {
@@ -65,7 +72,8 @@ fn check(op: &str, ty: &str, bits: u32, apply: impl Fn(u64, u64, u64) -> u64) {
     let all = u64::MAX >> (64 - bits);
     for space in SPACES {
         let start = values.integers(bits, 1)[0];
-        let operands: Vec<[u64; 2]> = values.integers(bits, 40).chunks(2).map(|c| [c[0], c[1]]).collect();
+        let operands: Vec<[u64; 2]> =
+            values.integers(bits, 40).chunks(2).map(|c| [c[0], c[1]]).collect();
         let (got, end) = atomics(op, ty, bits, space, start, &operands);
         let mut word = start;
         for (i, [b, c]) in operands.iter().enumerate() {
@@ -101,8 +109,9 @@ fn compare_and_swap() {
     for bits in [16, 32, 64] {
         for space in SPACES {
             // Every lane expects what the one before it stored, but for one that does not.
-            let operands: Vec<[u64; 2]> =
-                (0..20u64).map(|i| [if i == 7 { 99 } else { i - u64::from(i > 7) }, i + 1 - u64::from(i > 7)]).collect();
+            let operands: Vec<[u64; 2]> = (0..20u64)
+                .map(|i| [if i == 7 { 99 } else { i - u64::from(i > 7) }, i + 1 - u64::from(i > 7)])
+                .collect();
             let (got, end) = atomics("cas", &format!("b{bits}"), bits, space, 0, &operands);
             let mut word = 0;
             for (i, [b, c]) in operands.iter().enumerate() {
@@ -129,7 +138,9 @@ fn sums_of_floats() {
         let (_, end) = atomics("add", "f64", 64, space, 1f64.to_bits(), &doubles);
         assert_eq!(end, (0..9).fold(1.0f64, |a, _| a + 0.1).to_bits(), "{space}");
         let mut values = Values(4);
-        let f16s: Vec<u64> = (0..30).map(|_| u64::from(f16::from_f64(values.next() as f64 / 1e18).to_bits())).collect();
+        let f16s: Vec<u64> = (0..30)
+            .map(|_| u64::from(f16::from_f64(values.next() as f64 / 1e18).to_bits()))
+            .collect();
         let operands: Vec<[u64; 2]> = f16s.iter().map(|&v| [v, 0]).collect();
         let (_, end) = atomics("add.noftz", "f16", 16, space, 0x0001, &operands);
         let sum = |a: u64, b: u64| {
@@ -141,7 +152,8 @@ fn sums_of_floats() {
         let (_, end) = atomics("add.noftz", "f16x2", 32, space, 0x0001_3c00, &[[0x0002_4000, 0]]);
         assert_eq!(end, 0x0003_4200, "{space}");
         let one = u64::from(bf16::from_f32(1.0).to_bits());
-        let (_, end) = atomics("add.noftz", "bf16x2", 32, space, one << 16 | 1, &[[one << 16 | 1, 0]]);
+        let (_, end) =
+            atomics("add.noftz", "bf16x2", 32, space, one << 16 | 1, &[[one << 16 | 1, 0]]);
         assert_eq!(end, 0x4000_0002, "{space}");
         let (_, end) = atomics("add.noftz", "bf16", 16, space, one, &[[one, 0], [one, 0]]);
         assert_eq!(end, u64::from(bf16::from_f32(3.0).to_bits()), "{space}");
@@ -168,7 +180,8 @@ fn vectors_add_element_by_element() {
     let body = "add.f32 %f2, %f1, %f1; red.global.add.v4.f32 [%a], {%f1, %f2, %f1, %f2};";
     let (end, report) = kernel(body, 2, 3, &start);
     assert!(report.is_clean(), "{:?}", report.findings);
-    let floats: Vec<f32> = end.chunks(4).map(|c| f32::from_le_bytes(c.try_into().expect("four"))).collect();
+    let floats: Vec<f32> =
+        end.chunks(4).map(|c| f32::from_le_bytes(c.try_into().expect("four"))).collect();
     assert_eq!(floats, [7.0, 14.0, 9.0, 16.0]);
     let body = "atom.global.add.v2.f32 {%f2, %f3}, [%a], {%f1, %f1}; st.global.f32 [%a+8], %f3;";
     let (end, report) = kernel(body, 1, 1, &start);

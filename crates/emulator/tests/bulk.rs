@@ -138,7 +138,8 @@ fn shared_to_global_and_reductions() {
         }
     };
     clean(&store("cp.async.bulk.global.shared::cta.bulk_group"), 1, whole(|_, new| new));
-    let reduce = |op: &str| store(&format!("cp.reduce.async.bulk.global.shared::cta.bulk_group.{op}"));
+    let reduce =
+        |op: &str| store(&format!("cp.reduce.async.bulk.global.shared::cta.bulk_group.{op}"));
     clean(&reduce("add.u32"), 1, whole(|a, b| a.wrapping_add(b)));
     clean(&reduce("min.s32"), 1, whole(u32::min));
     clean(&reduce("xor.b32"), 1, whole(|a, b| a ^ b));
@@ -248,7 +249,8 @@ W:  mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %p0, [%bar], 0;
     barrier.cluster.wait.aligned;"
         .replace("DUMP", DUMP);
     let with = |op: &str, bytes: &str| body.replace("OP", op).replace("BYTES", bytes);
-    let st = "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r3+1024], %r1, [%r4];";
+    let st =
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r3+1024], %r1, [%r4];";
     clean(&with(st, "512"), 2, |out| {
         for i in 0..128 {
             assert_eq!((out[i], out[1024 + i]), (1000 + i as u32, i as u32));

@@ -50,9 +50,8 @@ fn arguments_of_every_size_come_from_the_buffer() {
 
 #[test]
 fn only_the_lanes_of_the_branch_print() {
-    let body = format!(
-        "st.local.u32 [%SPL], %l; setp.ne.u32 %p, %l, 3; @%p bra SKIP;\n{CALL}\nSKIP:"
-    );
+    let body =
+        format!("st.local.u32 [%SPL], %l; setp.ne.u32 %p, %l, 3; @%p bra SKIP;\n{CALL}\nSKIP:");
     let (report, _) = printed("lane %d\n", &body, 32);
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.printed, "lane 3\n");
@@ -88,7 +87,11 @@ fn a_failed_assertion_says_what_and_where() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].kind, FindingKind::Trap);
     assert_eq!(found[0].party.lanes, 1 << 5);
-    assert!(found[0].message.contains("file.cu:42: a string: assertion `a string` failed"), "{}", found[0].message);
+    assert!(
+        found[0].message.contains("file.cu:42: a string: assertion `a string` failed"),
+        "{}",
+        found[0].message
+    );
 }
 
 #[test]

@@ -89,9 +89,12 @@ fn a_waited_copy_of_another_thread_is_seen_after_a_barrier() {
     bar.sync 0;{DUMP_OTHER}"
     );
     clean(&body, |t, out| assert_eq!(out, words(t ^ 63)));
-    clean(&body.replace("cp.async.commit_group;\n    cp.async.wait_group 0", "cp.async.wait_all"), |t, out| {
-        assert_eq!(out, words(t ^ 63));
-    });
+    clean(
+        &body.replace("cp.async.commit_group;\n    cp.async.wait_group 0", "cp.async.wait_all"),
+        |t, out| {
+            assert_eq!(out, words(t ^ 63));
+        },
+    );
     let unwaited = body.replace("    cp.async.wait_group 0;\n", "");
     assert_eq!(kinds(&unwaited), [FindingKind::Race]);
     let unordered = body.replace("    bar.sync 0;", "");

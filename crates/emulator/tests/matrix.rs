@@ -85,8 +85,12 @@ fn loads_give_each_lane_its_two_elements() {
                     let (r, c) = (lane / 4, 2 * (lane % 4));
                     let want = match (m < count, trans) {
                         (false, _) => 0,
-                        (_, false) => u32::from(element(m, r, c)) | u32::from(element(m, r, c + 1)) << 16,
-                        (_, true) => u32::from(element(m, c, r)) | u32::from(element(m, c + 1, r)) << 16,
+                        (_, false) => {
+                            u32::from(element(m, r, c)) | u32::from(element(m, r, c + 1)) << 16
+                        }
+                        (_, true) => {
+                            u32::from(element(m, c, r)) | u32::from(element(m, c + 1, r)) << 16
+                        }
                     };
                     assert_eq!(out[lane * 4 + m], want, "x{count}{suffix} lane {lane} matrix {m}");
                 }

@@ -38,8 +38,12 @@ impl Ty {
         let x = n.next();
         let f = (x as i32) as f32 / (1u32 << 31) as f32;
         match self {
-            Ty::F16 => (u64::from(half::f16::from_f32(f).to_bits()), half::f16::from_f32(f).to_f64()),
-            Ty::Bf16 => (u64::from(half::bf16::from_f32(f).to_bits()), half::bf16::from_f32(f).to_f64()),
+            Ty::F16 => {
+                (u64::from(half::f16::from_f32(f).to_bits()), half::f16::from_f32(f).to_f64())
+            }
+            Ty::Bf16 => {
+                (u64::from(half::bf16::from_f32(f).to_bits()), half::bf16::from_f32(f).to_f64())
+            }
             Ty::Tf32 => (u64::from(f.to_bits()), f64::from(f32::from_bits(f.to_bits() & !0x1fff))),
             // Below 2: e4m3 with exponents under the bias, e5m2 is the upper half of an f16.
             Ty::E4m3 => {
@@ -66,7 +70,12 @@ type Fragment = Vec<[u64; 32]>;
 
 /// Packs elements into registers; `place(lane, index)` gives row and column of a lane's element number `index`,
 /// which are counted through its registers.
-fn pack(count: usize, ty: Ty, place: impl Fn(usize, usize) -> (usize, usize), at: impl Fn(usize, usize) -> u64) -> Fragment {
+fn pack(
+    count: usize,
+    ty: Ty,
+    place: impl Fn(usize, usize) -> (usize, usize),
+    at: impl Fn(usize, usize) -> u64,
+) -> Fragment {
     let per = (32 / ty.bits()).max(1);
     (0..count / per)
         .map(|r| {
@@ -140,14 +149,23 @@ fn check(m: usize, k: usize, a_ty: Ty, b_ty: Ty, sum: Ty, modifier: &str) {
     // D is C's registers.
     let mnemonic = format!(
         "mma.sync.aligned.m{m}n8k{k}.row.col{modifier}.{}.{}.{}.{}",
-        sum.name(), a_ty.name(), b_ty.name(), sum.name()
+        sum.name(),
+        a_ty.name(),
+        b_ty.name(),
+        sum.name()
     );
     let d = names(na + nb, nc);
     let mut stores = String::new();
     for j in 0..nc {
         stores += &format!("st.global.b{bits} [%rd4+{}], %x{};\n", j * 32 * size, na + nb + j);
     }
-    let class = if sum == Ty::F32 { "f32" } else if wide { "f64" } else { "b32" };
+    let class = if sum == Ty::F32 {
+        "f32"
+    } else if wide {
+        "f64"
+    } else {
+        "b32"
+    };
     let class_ab = if wide { "f64" } else { "b32" };
     let registers: String = (0..total)
         .map(|j| format!(".reg .{} %x{j};\n", if j < na + nb { class_ab } else { class }))
@@ -171,17 +189,26 @@ fn check(m: usize, k: usize, a_ty: Ty, b_ty: Ty, sum: Ty, modifier: &str) {
         {stores}
         ret;
         }}",
-        names(0, na), names(na, nb)
+        names(0, na),
+        names(na, nb)
     );
     let mut bench = Bench::new(&ptx);
-    let all: Vec<u8> = fa.iter().chain(&fb).chain(&fc).flatten()
-        .flat_map(|x| x.to_le_bytes().into_iter().take(size)).collect();
+    let all: Vec<u8> = fa
+        .iter()
+        .chain(&fb)
+        .chain(&fc)
+        .flatten()
+        .flat_map(|x| x.to_le_bytes().into_iter().take(size))
+        .collect();
     let input = bench.buffer(&all);
     let out = bench.buffer(&vec![0; nc * 32 * size]);
     bench.param_u64(input).param_u64(out);
     bench.launch_clean("k", [1; 3], [32, 1, 1]);
-    let got: Vec<u64> = bench.read(out, nc * 32 * size).chunks(size)
-        .map(|c| c.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))).collect();
+    let got: Vec<u64> = bench
+        .read(out, nc * 32 * size)
+        .chunks(size)
+        .map(|c| c.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b)))
+        .collect();
     let per = (32 / sum.bits()).max(1);
     for lane in 0..32 {
         for i in 0..nc * per {
@@ -204,7 +231,10 @@ fn check(m: usize, k: usize, a_ty: Ty, b_ty: Ty, sum: Ty, modifier: &str) {
                 Ty::S32 => 0.0,
                 _ => size * 1e-14,
             };
-            assert!((value - want).abs() <= error, "{mnemonic} lane {lane} element {i}: {value}, not {want}");
+            assert!(
+                (value - want).abs() <= error,
+                "{mnemonic} lane {lane} element {i}: {value}, not {want}"
+            );
         }
     }
 }

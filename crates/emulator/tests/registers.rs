@@ -48,13 +48,20 @@ fn a_register_that_nothing_writes() {
 fn guards_and_predicates() {
     assert_eq!(found("mov.b32 %d, 0; @%p1 mov.b32 %d, 1;"), one(u32::MAX, "%p1"));
     assert_eq!(found("selp.b32 %d, 1, 2, %p3;"), one(u32::MAX, "%p3"));
-    assert_eq!(found("setp.eq.u32 %p1, %l, 0; and.pred %p2, %p1, !%p4; selp.b32 %d, 1, 2, %p2;"), one(u32::MAX, "%p4"));
-    assert_eq!(found("setp.eq.u32 %p1, %l, 0; @%p1 bra A; mov.b32 %d, 1; bra B; A: mov.b32 %d, 2; B:"), []);
+    assert_eq!(
+        found("setp.eq.u32 %p1, %l, 0; and.pred %p2, %p1, !%p4; selp.b32 %d, 1, 2, %p2;"),
+        one(u32::MAX, "%p4")
+    );
+    assert_eq!(
+        found("setp.eq.u32 %p1, %l, 0; @%p1 bra A; mov.b32 %d, 1; bra B; A: mov.b32 %d, 2; B:"),
+        []
+    );
 }
 
 #[test]
 fn a_register_written_on_one_path_only() {
-    let one_path = "setp.lt.u32 %p1, %l, 4; @!%p1 bra SKIP; mov.b32 %r1, 7; SKIP: add.u32 %d, %r1, 1;";
+    let one_path =
+        "setp.lt.u32 %p1, %l, 4; @!%p1 bra SKIP; mov.b32 %r1, 7; SKIP: add.u32 %d, %r1, 1;";
     assert_eq!(found(one_path), one(0xffff_fff0, "%r1"));
     // All lanes take the path that writes.
     assert_eq!(found(&one_path.replace("%l, 4", "%l, 99")), []);
@@ -64,12 +71,16 @@ fn a_register_written_on_one_path_only() {
 
 #[test]
 fn a_guarded_write_and_a_read_under_the_same_guard() {
-    let body = "setp.lt.u32 %p1, %l, 4; mov.b32 %d, 0; @%p1 add.u32 %r1, %l, 7; @%p1 add.u32 %d, %r1, 1;";
+    let body =
+        "setp.lt.u32 %p1, %l, 4; mov.b32 %d, 0; @%p1 add.u32 %r1, %l, 7; @%p1 add.u32 %d, %r1, 1;";
     assert_eq!(found(body), []);
     let (out, _, _) = run(body);
     assert_eq!(out[..6], [8, 9, 10, 11, 0, 0]);
     assert_eq!(found(&body.replace("@%p1 add.u32 %d", "add.u32 %d")), one(0xffff_fff0, "%r1"));
-    assert_eq!(found(&body.replace("@%p1 add.u32 %d", "@!%p1 add.u32 %d")), one(0xffff_fff0, "%r1"));
+    assert_eq!(
+        found(&body.replace("@%p1 add.u32 %d", "@!%p1 add.u32 %d")),
+        one(0xffff_fff0, "%r1")
+    );
 }
 
 #[test]
@@ -87,14 +98,20 @@ fn loops() {
 fn copies_pass_on_what_is_known() {
     // Moved about and never used: no finding. Used after two moves: found where it is used.
     assert_eq!(found("mov.b32 %r2, %r1; mov.b64 %q1, {%r2, %l}; mov.b32 %d, 1;"), []);
-    assert_eq!(found("mov.b32 %r2, %r1; mov.b32 %r3, %r2; add.u32 %d, %r3, 1;"), one(u32::MAX, "%r3"));
+    assert_eq!(
+        found("mov.b32 %r2, %r1; mov.b32 %r3, %r2; add.u32 %d, %r3, 1;"),
+        one(u32::MAX, "%r3")
+    );
     assert_eq!(
         found("mov.b64 %q1, {%l, %r1}; mov.b64 {%r2, %r3}, %q1; add.u32 %d, %r2, 1;"),
         one(u32::MAX, "%r2")
     );
     assert_eq!(found("mov.b32 %r2, %r1; mov.b32 %r2, %l; add.u32 %d, %r2, 1;"), []);
     // A value that is overwritten by an unknown one is unknown again.
-    assert_eq!(found("mov.b32 %r2, 3; mov.b32 %r2, %r1; add.u32 %d, %r2, 1;"), one(u32::MAX, "%r2"));
+    assert_eq!(
+        found("mov.b32 %r2, 3; mov.b32 %r2, %r1; add.u32 %d, %r2, 1;"),
+        one(u32::MAX, "%r2")
+    );
 }
 
 #[test]
@@ -151,7 +168,8 @@ fn random_programs_compute_what_a_register_for_each_value_would() {
             (0..32u32).map(|l| std::array::from_fn(|i| l.wrapping_add(i as u32))).collect();
         let mut ops = Vec::new();
         for _ in 0..60 {
-            let (d, a, b) = (1 + random(38) as usize, 1 + random(38) as usize, 1 + random(38) as usize);
+            let (d, a, b) =
+                (1 + random(38) as usize, 1 + random(38) as usize, 1 + random(38) as usize);
             // Some only in lanes of a kind.
             let guard = random(3) == 0;
             ops.push((d, a, b, guard, random(2) == 0));

@@ -38,7 +38,9 @@ fn kernels(rank: usize, reduce: &str) -> String {
     let coordinates = coordinates.join(", ");
     let store = match reduce {
         "" => format!("cp.async.bulk.tensor.{rank}d.global.shared::cta.tile.bulk_group"),
-        op => format!("cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.{op}.tile.bulk_group"),
+        op => {
+            format!("cp.reduce.async.bulk.tensor.{rank}d.global.shared::cta.{op}.tile.bulk_group")
+        }
     };
     let head = "(
     .param .align 64 .b8 map[128], .param .u64 out, .param .u32 bytes, .param .u32 offset,
@@ -395,12 +397,14 @@ fn reductions_reach_every_element_once() {
     reduces(DataType::Float32, "add", float, |a, b| {
         (f32::from_bits(u32_of(a)) + f32::from_bits(u32_of(b))).to_le_bytes().to_vec()
     });
-    let half = |r: &mut Random| half::f16::from_f32(r.below(2000) as f32 / 64.0).to_le_bytes().to_vec();
+    let half =
+        |r: &mut Random| half::f16::from_f32(r.below(2000) as f32 / 64.0).to_le_bytes().to_vec();
     reduces(DataType::Float16, "add", half, |a, b| {
         let (a, b) = (half::f16::from_bits(u16_of(a)), half::f16::from_bits(u16_of(b)));
         half::f16::from_f64(a.to_f64() + b.to_f64()).to_le_bytes().to_vec()
     });
-    let brain = |r: &mut Random| half::bf16::from_f32(r.below(2000) as f32 - 999.0).to_le_bytes().to_vec();
+    let brain =
+        |r: &mut Random| half::bf16::from_f32(r.below(2000) as f32 - 999.0).to_le_bytes().to_vec();
     reduces(DataType::Bfloat16, "add", brain, |a, b| {
         let (a, b) = (half::bf16::from_bits(u16_of(a)), half::bf16::from_bits(u16_of(b)));
         half::bf16::from_f64(a.to_f64() + b.to_f64()).to_le_bytes().to_vec()
@@ -499,7 +503,8 @@ fn wrong_byte_counts() {
     assert_eq!(kinds(&report), [Deadlock, TransactionCount]);
     // One of two copies is not announced: it arrives when the phase may be over.
     let twice = |t: String| {
-        let line = t.lines().find(|l| l.contains("complete_tx::bytes")).expect("the copy").to_owned();
+        let line =
+            t.lines().find(|l| l.contains("complete_tx::bytes")).expect("the copy").to_owned();
         t.replace(&line, &format!("{line}\n{line}"))
     };
     let report = spoiled("load", twice, |_, _, _, _| {});
@@ -509,7 +514,13 @@ fn wrong_byte_counts() {
 #[test]
 fn missing_synchronisation() {
     use FindingKind::*;
-    let unwaited = |t: String| t.replace("    @!%p1 bra W;\n", "").replacen("W:  mbarrier.try_wait", "W:  mbarrier.test_wait", 1);
+    let unwaited = |t: String| {
+        t.replace("    @!%p1 bra W;\n", "").replacen(
+            "W:  mbarrier.try_wait",
+            "W:  mbarrier.test_wait",
+            1,
+        )
+    };
     let report = spoiled("load", unwaited, |_, _, _, _| {});
     assert!(kinds(&report).contains(&Race), "{report:?}");
     let unfenced = |t: String| t.replace("    @%p0 fence.mbarrier_init.release.cluster;\n", "");
@@ -519,7 +530,10 @@ fn missing_synchronisation() {
     let report = spoiled("store", unfenced, |_, _, _, _| {});
     assert_eq!(kinds(&report), [MissingProxyFence]);
     let unordered = |t: String| {
-        t.replace("fence.proxy.async.shared::cta;\n    bar.sync 0;", "fence.proxy.async.shared::cta;")
+        t.replace(
+            "fence.proxy.async.shared::cta;\n    bar.sync 0;",
+            "fence.proxy.async.shared::cta;",
+        )
     };
     let report = spoiled("store", unordered, |_, _, _, _| {});
     assert!(kinds(&report).contains(&Race), "{report:?}");
@@ -586,14 +600,23 @@ fn multicast_reaches_every_block_and_its_mbarrier() {
         .replacen("    bar.sync 0;", "    barrier.cluster.arrive.aligned;\n    barrier.cluster.wait.aligned;\n    mov.u16 %h0, 11;\n    mov.u32 %r9, %cluster_ctarank;\n    setp.eq.u32 %p3, %r9, 0;", 1)
         .replacen("@%p0 cp.async.bulk.tensor.2d", "@%p3 cp.async.bulk.tensor.2d", 1);
     // One thread of block 0 only.
-    let text = text.replacen("setp.eq.u32 %p3, %r9, 0;", "add.u32 %r9, %r9, %t;\n    setp.eq.u32 %p3, %r9, 0;", 1);
+    let text = text.replacen(
+        "setp.eq.u32 %p3, %r9, 0;",
+        "add.u32 %r9, %r9, %t;\n    setp.eq.u32 %p3, %r9, 0;",
+        1,
+    );
     // Block 2 is not in the mask and must not wait.
     let text = text.replacen("W:  mbarrier", "mov.u32 %r9, %cluster_ctarank;\n    setp.eq.u32 %p2, %r9, 2;\n    @%p2 bra Q;\nW:  mbarrier", 1);
-    let text = text.replacen("E:  ret;", "E:  ret;\nQ:  @%p0 mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%bar], %n;\n    ret;", 1);
+    let text = text.replacen(
+        "E:  ret;",
+        "E:  ret;\nQ:  @%p0 mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%bar], %n;\n    ret;",
+        1,
+    );
     // Blocks write to their own part of the output.
     let text = text.replacen("    ld.param.u32 %n, [bytes];", "    ld.param.u32 %n, [bytes];\n    mov.u32 %r9, %cluster_ctarank;\n    mul.wide.u32 %rd5, %r9, 4096;\n    add.u64 %out, %out, %rd5;", 1);
     for schedule in [Schedule::Late, Schedule::Eager, Schedule::Random(5), Schedule::Random(6)] {
-        let case = Case { coordinates: vec![0, 0], swizzle: Swizzle::None, ..plain(DataType::Uint32) };
+        let case =
+            Case { coordinates: vec![0, 0], swizzle: Swizzle::None, ..plain(DataType::Uint32) };
         let mut b = Bench::new(&text);
         let data: Vec<u8> = (0..case.bytes() as u32 / 4).flat_map(u32::to_le_bytes).collect();
         let source = b.buffer(&data);

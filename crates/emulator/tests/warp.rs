@@ -64,7 +64,10 @@ fn every_shuffle_of_every_segment() {
                     for lane in 0..32 {
                         let (j, p) = source(mode, lane, b, c);
                         let want = 100 + j + if p { 1000 } else { 0 };
-                        assert_eq!(got[lane as usize], want as u32, "{mode} lane {lane} b {b} c {c:#x}");
+                        assert_eq!(
+                            got[lane as usize], want as u32,
+                            "{mode} lane {lane} b {b} c {c:#x}"
+                        );
                     }
                 }
             }

@@ -244,7 +244,9 @@ fn problem(case: &Case, seed: u64) -> Problem {
     image.resize(image.len().next_multiple_of(1024), 0);
     let b_base = BASE + image.len();
     let b_tile =
-        lay_out(b_base, case.n, columns, case.b.bytes(), case.b_mn, case.b_units, |m, k| bt(m, k).0);
+        lay_out(b_base, case.n, columns, case.b.bytes(), case.b_mn, case.b_units, |m, k| {
+            bt(m, k).0
+        });
     image.extend(&b_tile.bytes);
     // A fragments: [step][register][thread].
     let size = case.a.bytes();
@@ -256,8 +258,7 @@ fn problem(case: &Case, seed: u64) -> Problem {
                 let (register, within) = (e / per, e % per);
                 let row = 16 * (t / 32) + t % 32 / 4 + 8 * (register % 2);
                 let k = per * (t % 4) + within + 4 * per * (register / 2) + step * case.k();
-                a_registers[(step * 4 + register) * 128 + t] |=
-                    at(row, k).0 << (8 * size * within);
+                a_registers[(step * 4 + register) * 128 + t] |= at(row, k).0 << (8 * size * within);
             }
         }
     }
@@ -350,11 +351,19 @@ fn ptx(p: &Problem, extra: &Extra<'_>) -> String {
         extra.proxy_fence.unwrap_or("fence.proxy.async;"),
     );
     for j in 0..d {
-        let _ = writeln!(s, "mad.wide.u32 %rd5, %r7, 4, %rd3; ld.global.b32 %d{j}, [%rd5+{}];", j * 512);
+        let _ = writeln!(
+            s,
+            "mad.wide.u32 %rd5, %r7, 4, %rd3; ld.global.b32 %d{j}, [%rd5+{}];",
+            j * 512
+        );
     }
     if case.a_in_registers {
         for j in 0..4 * case.steps {
-            let _ = writeln!(s, "mad.wide.u32 %rd5, %r7, 4, %rd4; ld.global.b32 %a{j}, [%rd5+{}];", j * 512);
+            let _ = writeln!(
+                s,
+                "mad.wide.u32 %rd5, %r7, 4, %rd4; ld.global.b32 %a{j}, [%rd5+{}];",
+                j * 512
+            );
         }
     }
     let _ = writeln!(s, "setp.ne.u32 %p2, 0, {};", u32::from(case.accumulate));
@@ -406,7 +415,11 @@ fn ptx(p: &Problem, extra: &Extra<'_>) -> String {
     s += extra.before_wait;
     let _ = writeln!(s, "\nwgmma.wait_group.sync.aligned 0;");
     for j in 0..d {
-        let _ = writeln!(s, "mad.wide.u32 %rd5, %r7, 4, %rd2; st.global.b32 [%rd5+{}], %d{j};", j * 512);
+        let _ = writeln!(
+            s,
+            "mad.wide.u32 %rd5, %r7, 4, %rd2; st.global.b32 [%rd5+{}], %d{j};",
+            j * 512
+        );
     }
     s += "ret;\n}\n";
     s
@@ -618,7 +631,8 @@ fn a_copy_in_flight_gets_the_result() {
         assert!(errors.is_empty(), "{}", errors.join("\n"));
         assert_eq!(out[..128], out[128..256]);
     }
-    let extra = Extra { before_wait: "mov.f32 %d8, %d1; add.f32 %d8, %d8, %d8;", ..Extra::default() };
+    let extra =
+        Extra { before_wait: "mov.f32 %d8, %d1; add.f32 %d8, %d8, %d8;", ..Extra::default() };
     finds(FindingKind::InFlightAccumulator, "is read", &small(), &extra);
 }
 
@@ -636,10 +650,7 @@ fn a_fence_is_missing() {
 
 #[test]
 fn warps_disagree() {
-    let extra = Extra {
-        before: Some((1, "setp.lt.u32 %p3, %r1, 32;")),
-        ..Extra::default()
-    };
+    let extra = Extra { before: Some((1, "setp.lt.u32 %p3, %r1, 32;")), ..Extra::default() };
     finds(FindingKind::WgmmaMismatch, "scale-d", &small(), &extra);
     // Half of the lanes of each warp.
     let extra = Extra {
@@ -661,7 +672,10 @@ fn lanes_of_a_warp_stay_away() {
     let (report, _) = launch(&p, &extra, Schedule::Late);
     assert!(report.errors().any(|f| f.kind == FindingKind::WgmmaMismatch));
     let extra = Extra {
-        before: Some((0, "and.b32 %r8, %r1, 31; setp.ne.u32 %p4, %r8, 7;\n @%p4 wgmma.fence.sync.aligned;")),
+        before: Some((
+            0,
+            "and.b32 %r8, %r1, 31; setp.ne.u32 %p4, %r8, 7;\n @%p4 wgmma.fence.sync.aligned;",
+        )),
         ..Extra::default()
     };
     let (report, _) = launch(&p, &extra, Schedule::Late);

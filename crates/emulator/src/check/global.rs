@@ -104,9 +104,10 @@ pub(crate) fn access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> C
     let view = view(cx, warp, warp.mask);
     let strong = access.strong || access.kind == Kind::Atomic;
     let cluster = cx.cluster.race.cluster;
-    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong)
-        .of_cluster(cluster);
     let writes = access.kind != Kind::Read;
+    let count = race::count_of(warp, strong && writes);
+    let new =
+        Access::by_lanes(warp.actor, count, warp.pc, warp.actor as u16, strong).of_cluster(cluster);
     let env = cx.env;
     if env.communicates {
         let mut launch = env.global_shadow.launch();

@@ -185,9 +185,10 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
     let cluster = cx.cluster.race.cluster;
     let view = view(warp, cluster, warp.mask);
     let strong = access.strong || access.kind == Kind::Atomic;
-    let new = Access::by_lanes(warp.actor, warp.clock.now(), warp.pc, warp.actor as u16, strong)
-        .of_cluster(cx.cluster.race.cluster);
     let writes = access.kind != Kind::Read;
+    let count = count_of(warp, strong && writes);
+    let new = Access::by_lanes(warp.actor, count, warp.pc, warp.actor as u16, strong)
+        .of_cluster(cx.cluster.race.cluster);
     let (own, race) = (cx.rank, &mut cx.cluster.race);
     each_run(access, !writes, |run| {
         let (rank, offset) = split_shared(run.address as u32, own);
@@ -196,6 +197,15 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
         race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
     });
     finish(cx, warp, access, found, "shared offset")
+}
+
+/// The count under which an access is recorded. A strong write that hands on what a fence before it covers is
+/// itself seen by whoever takes that over, since they read its value: it counts as before the fence.
+pub(crate) fn count_of(warp: &Warp, strong_write: bool) -> u32 {
+    match &warp.fenced {
+        Some(fenced) if strong_write => fenced.now(),
+        _ => warp.clock.now(),
+    }
 }
 
 /// What a check of an access by lanes found.

@@ -209,6 +209,9 @@ fn describe(wait: Wait, cta: &Cta) -> String {
             format!("the mbarrier at shared offset {offset:#x}, phase of parity {parity}")
         }
         Wait::Cluster { .. } => "the cluster barrier".to_owned(),
+        Wait::Warpgroup { index, group } => format!(
+            "the other warps of warpgroup {index} to start the wgmmas up to group {group} and wait for them"
+        ),
         Wait::Registers { count } => format!("{count} registers that setmaxnreg asked for"),
     }
 }
@@ -229,6 +232,7 @@ fn is_over(wait: Wait, rank: u32, state: &ClusterState) -> bool {
             crate::ops::mbarrier::phase_is_over(cta, offset, parity)
         }
         Wait::Cluster { generation } => state.barrier.generation != generation,
+        Wait::Warpgroup { index, group } => cta.warpgroups[index as usize].all_waited(group),
         Wait::Registers { count } => cta.registers.free >= count,
     }
 }
@@ -254,7 +258,7 @@ fn finish(wait: Wait, rank: u32, clock: &mut Clock, state: &ClusterState) {
             clock.acquire(&state.ctas[rank as usize].named[barrier as usize].released);
         }
         Wait::Cluster { .. } => clock.acquire(&state.barrier.released),
-        Wait::Lanes | Wait::Mbarrier { .. } | Wait::Registers { .. } => {}
+        Wait::Lanes | Wait::Mbarrier { .. } | Wait::Warpgroup { .. } | Wait::Registers { .. } => {}
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Wait {
     Mbarrier { offset: u32, parity: u32 },
     /// The cluster barrier to leave this generation.
     Cluster { generation: u64 },
+    /// The other warps of a warpgroup to start the wgmmas of a group.
+    Warpgroup { index: u32, group: u64 },
     /// Registers for a warpgroup.
     Registers { count: u32 },
 }

@@ -8,8 +8,7 @@
     reason = "raw memory is shared between host threads and with the driver's caller"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A block of memory of fixed size.
@@ -17,8 +16,8 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Rel
 pub(crate) struct Bytes {
     start: NonNull<u8>,
     len: usize,
-    /// How to free it; None where it is the caller's.
-    layout: Option<Layout>,
+    /// Bytes to unmap; None where the memory is the caller's.
+    mapped: Option<usize>,
 }
 
 // SAFETY: the memory is accessed through atomics only.
@@ -26,16 +25,17 @@ unsafe impl Send for Bytes {}
 // SAFETY: as above.
 unsafe impl Sync for Bytes {}
 
-/// Alignment of owned blocks: more than any access or tensor map needs.
-const ALIGN: usize = 4096;
-
 impl Bytes {
-    /// Zeroed memory, which the system provides lazily. None if there is not enough.
+    /// Zeroed memory at the start of a page, more than any access or tensor map needs. The system provides it
+    /// as it is touched, so that a large allocation of which a kernel uses little costs little. None if there is not enough.
     pub(crate) fn zeroed(len: usize) -> Option<Bytes> {
-        let layout = Layout::from_size_align(len.max(1), ALIGN).ok()?;
-        // SAFETY: the layout has a size above zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Bytes { start, len, layout: Some(layout) })
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let mapped = len.max(1);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the system's choice touches no other memory.
+        let start = unsafe { mmap_anonymous(null_mut(), mapped, access, flags) }.ok()?;
+        Some(Bytes { start: NonNull::new(start.cast())?, len, mapped: Some(mapped) })
     }
 
     /// Memory of somebody else.
@@ -44,7 +44,7 @@ impl Bytes {
     /// `start` is valid for reads and writes of `len` bytes as long as the value lives, and whoever else
     /// writes to it meanwhile does so atomically or while nothing here accesses it.
     pub(crate) unsafe fn foreign(start: NonNull<u8>, len: usize) -> Bytes {
-        Bytes { start, len, layout: None }
+        Bytes { start, len, mapped: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -172,9 +172,9 @@ impl Bytes {
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        if let Some(layout) = self.layout {
-            // SAFETY: allocated by `zeroed` with this layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) };
+        if let Some(mapped) = self.mapped {
+            // SAFETY: mapped by `zeroed` with this length, and nobody has a reference into it.
+            let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), mapped) };
         }
     }
 }

@@ -54,10 +54,7 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
     }
     if !matches!(
         space,
-        StateSpace::Generic
-            | StateSpace::Global
-            | StateSpace::Shared
-            | StateSpace::SharedCluster
+        StateSpace::Generic | StateSpace::Global | StateSpace::Shared | StateSpace::SharedCluster
     ) {
         return Err("atomics work on global and shared memory only (PTX ISA 9.7.13.5)".to_owned());
     }

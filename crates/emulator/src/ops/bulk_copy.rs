@@ -61,15 +61,13 @@ impl Reduction {
                     | Type::F32
                     | Type::F64
             ),
-            O::Min | O::Max => matches!(
-                ty,
-                Type::U32 | Type::S32 | Type::U64 | Type::S64 | Type::F16 | Type::Bf16
-            ),
+            O::Min | O::Max => {
+                matches!(ty, Type::U32 | Type::S32 | Type::U64 | Type::S64 | Type::F16 | Type::Bf16)
+            }
             O::Inc | O::Dec => ty == Type::U32,
-            O::And | O::Or | O::Xor => matches!(
-                ty,
-                Type::B32 | Type::B64 | Type::U32 | Type::S32 | Type::U64 | Type::S64
-            ),
+            O::And | O::Or | O::Xor => {
+                matches!(ty, Type::B32 | Type::B64 | Type::U32 | Type::S32 | Type::U64 | Type::S64)
+            }
         }
     }
 

@@ -57,10 +57,7 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction, name: &str) -> Result
         }
     }
     if op.arguments.len() != count {
-        return Err(format!(
-            "`{name}` takes {count} arguments, {} are given",
-            op.arguments.len()
-        ));
+        return Err(format!("`{name}` takes {count} arguments, {} are given", op.arguments.len()));
     }
     let mut inst = Inst::new(exec);
     inst.detail = Detail::Call(Box::new(op));
@@ -179,7 +176,9 @@ fn print(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         };
         if let Some(bad) = bad {
             cx.find(warp, 1 << lane, FindingKind::OutOfBounds, Some(bad), || {
-                format!("printf reads {bad:#x}, where nothing is: does the format fit its arguments?")
+                format!(
+                    "printf reads {bad:#x}, where nothing is: does the format fit its arguments?"
+                )
             });
         }
         let printed = &mut cx.cluster.printed;

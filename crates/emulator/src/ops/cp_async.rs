@@ -14,9 +14,7 @@ use crate::machine::warp::{LANES, Lanes32, Lanes64, Warp};
 use crate::memory::window;
 use crate::ops::mbarrier::locate;
 use crate::ops::mbarrier_state::{self, Use};
-use crate::ops::memory::{
-    drop_misaligned, drop_outside_shared, report_outside_global, resolve,
-};
+use crate::ops::memory::{drop_misaligned, drop_outside_shared, report_outside_global, resolve};
 use crate::ops::pending::{self, Signal, Transfer, Work};
 use crate::program::decode::{Decoder, Reason, space_of};
 use crate::program::inst::{Addr, AddrBase, Detail, Inst, Step, Value};
@@ -144,10 +142,12 @@ fn copy(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         copies.to[lane] = offset;
         let bytes = match op.source {
             None => op.size,
-            Some((Value::Pred(p), negated)) => match (warp.p[p as usize] >> lane & 1 != 0) != negated {
-                true => 0,
-                false => op.size,
-            },
+            Some((Value::Pred(p), negated)) => {
+                match (warp.p[p as usize] >> lane & 1 != 0) != negated {
+                    true => 0,
+                    false => op.size,
+                }
+            }
             Some((Value::R32(r), _)) => {
                 let bytes = warp.r32[r as usize][lane];
                 if bytes > op.size {
@@ -177,9 +177,8 @@ fn copy(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     // Lanes of different groups are kept apart; mostly there is one.
     while mask != 0 {
         let group = warp.cp_async.committed[mask.trailing_zeros() as usize];
-        let same = lanes(mask)
-            .filter(|&l| warp.cp_async.committed[l] == group)
-            .fold(0, |m, l| m | 1 << l);
+        let same =
+            lanes(mask).filter(|&l| warp.cp_async.committed[l] == group).fold(0, |m, l| m | 1 << l);
         copies.mask = same;
         copies.group = group;
         warp.cp_async.queue.push_back(copies.clone());

@@ -327,17 +327,32 @@ mod tests {
             ("[%05d|%.4d|%8.4d|%-8.4d|]", &[int(-42); 4], "[-0042|-0042|   -0042|-0042   |]"),
             ("%.0d|%.0x|%d", &[int(0); 3], "||0"),
             ("%u %x %X %o", &[int(-1); 4], "4294967295 ffffffff FFFFFFFF 37777777777"),
-            ("%#x %#X %#o %#x %08x %#08x", &[int(10), int(10), int(10), int(0), int(10), int(10)],
-                "0xa 0XA 012 0 0000000a 0x00000a"),
-            ("%hhd %hd %hhu %hu", &[int(0x1ff), int(0x1_8000), int(0x1ff), int(0x1_8000)],
-                "-1 -32768 255 32768"),
-            ("%ld %lld %lu %llx %zu", &[long(-5), long(i64::MIN), long(-1), long(-1), long(9)],
-                "-5 -9223372036854775808 18446744073709551615 ffffffffffffffff 9"),
-            ("%*d|%-*d|%*d|%.*f", &[int(4), int(1), int(4), int(2), int(-4), int(3), int(2), double(1.0)],
-                "   1|2   |3   |1.00"),
+            (
+                "%#x %#X %#o %#x %08x %#08x",
+                &[int(10), int(10), int(10), int(0), int(10), int(10)],
+                "0xa 0XA 012 0 0000000a 0x00000a",
+            ),
+            (
+                "%hhd %hd %hhu %hu",
+                &[int(0x1ff), int(0x1_8000), int(0x1ff), int(0x1_8000)],
+                "-1 -32768 255 32768",
+            ),
+            (
+                "%ld %lld %lu %llx %zu",
+                &[long(-5), long(i64::MIN), long(-1), long(-1), long(9)],
+                "-5 -9223372036854775808 18446744073709551615 ffffffffffffffff 9",
+            ),
+            (
+                "%*d|%-*d|%*d|%.*f",
+                &[int(4), int(1), int(4), int(2), int(-4), int(3), int(2), double(1.0)],
+                "   1|2   |3   |1.00",
+            ),
             ("%c%c %3c|%-3c|", &[int(72), int(105), int(33), int(33)], "Hi   !|!  |"),
-            ("%s, %s|%5s|%-5s|%.2s|", &[long(1), long(2), long(1), long(1), long(1)],
-                "one, two words|  one|one  |on|"),
+            (
+                "%s, %s|%5s|%-5s|%.2s|",
+                &[long(1), long(2), long(1), long(1), long(1)],
+                "one, two words|  one|one  |on|",
+            ),
             ("%p", &[long(0x2000_0000_0000)], "0x200000000000"),
         ];
         for (text, arguments, want) in cases {

@@ -7,9 +7,7 @@ use crate::check::lanes;
 use crate::machine::context::{Cx, Who};
 use crate::machine::warp::{LANES, Wait, Warp};
 use crate::memory::window::{self, SHARED_START};
-use crate::ops::mbarrier_state::{
-    self as state, Arrival, MAX_COUNT, MAX_TRANSACTIONS, Token, Use,
-};
+use crate::ops::mbarrier_state::{self as state, Arrival, MAX_COUNT, MAX_TRANSACTIONS, Token, Use};
 pub(crate) use crate::ops::mbarrier_state::{describe_all, phase_is_over};
 use crate::ops::memory::resolve;
 use crate::options::Schedule;
@@ -160,9 +158,13 @@ fn init(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     for lane in lanes(good) {
         let count = warp.r32[op.value as usize][lane];
         if count == 0 || count > MAX_COUNT {
-            cx.find(warp, 1 << lane, FindingKind::MbarrierMisuse, Some(places[lane].address()), || {
-                format!("an mbarrier for {count} arrivals; 1 to {MAX_COUNT} are allowed")
-            });
+            cx.find(
+                warp,
+                1 << lane,
+                FindingKind::MbarrierMisuse,
+                Some(places[lane].address()),
+                || format!("an mbarrier for {count} arrivals; 1 to {MAX_COUNT} are allowed"),
+            );
             continue;
         }
         state::init(cx, warp, lane, places[lane], count);
@@ -181,11 +183,19 @@ fn inval(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-fn bytes_of(op: &MbarrierOp, warp: &Warp, lane: usize, place: Place, cx: &mut Cx<'_>) -> Option<i64> {
+fn bytes_of(
+    op: &MbarrierOp,
+    warp: &Warp,
+    lane: usize,
+    place: Place,
+    cx: &mut Cx<'_>,
+) -> Option<i64> {
     let bytes = warp.r32[op.value as usize][lane];
     if bytes > MAX_TRANSACTIONS as u32 {
         cx.find(warp, 1 << lane, FindingKind::TransactionCount, Some(place.address()), || {
-            format!("{bytes} bytes; an mbarrier counts up to {MAX_TRANSACTIONS} (PTX ISA 9.7.13.15.2)")
+            format!(
+                "{bytes} bytes; an mbarrier counts up to {MAX_TRANSACTIONS} (PTX ISA 9.7.13.15.2)"
+            )
         });
         return None;
     }
@@ -282,9 +292,13 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         let parity = if op.parity {
             let parity = warp.r32[op.value as usize][lane];
             if parity > 1 {
-                cx.find(warp, 1 << lane, FindingKind::MbarrierMisuse, Some(place.address()), || {
-                    format!("phase parity {parity}; it is 0 or 1")
-                });
+                cx.find(
+                    warp,
+                    1 << lane,
+                    FindingKind::MbarrierMisuse,
+                    Some(place.address()),
+                    || format!("phase parity {parity}; it is 0 or 1"),
+                );
             }
             parity & 1
         } else {

@@ -240,7 +240,14 @@ fn read_le(bytes: &[u8]) -> u128 {
 }
 
 /// Puts a loaded element into its register.
-pub(crate) fn set_value(warp: &mut Warp, value: Value, lane: usize, bits: u128, size: u32, signed: bool) {
+pub(crate) fn set_value(
+    warp: &mut Warp,
+    value: Value,
+    lane: usize,
+    bits: u128,
+    size: u32,
+    signed: bool,
+) {
     match value {
         Value::R32(r) => {
             let bits = bits as u32;

@@ -98,11 +98,9 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
         O::Cvt | O::CvtPack => convert::decode(d, i),
         O::Mov | O::Cvta | O::Isspacep => mov::decode(d, i),
         O::Ld | O::Ldu | O::St => memory::decode(d, i),
-        O::Prefetch
-        | O::Prefetchu
-        | O::Applypriority
-        | O::DiscardL2
-        | O::CreatePolicy => memory::decode_hint(d, i),
+        O::Prefetch | O::Prefetchu | O::Applypriority | O::DiscardL2 | O::CreatePolicy => {
+            memory::decode_hint(d, i)
+        }
         O::PrefetchTensormap => tma::decode_prefetch_map(d, i),
         O::Atom | O::Red => atomic::decode(d, i),
         O::Bra

@@ -106,7 +106,9 @@ fn set(count: u32, up: bool, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         return find(
             cx,
             warp,
-            format!("setmaxnreg.dec to {count} registers, but the warp has only {current}: use .inc"),
+            format!(
+                "setmaxnreg.dec to {count} registers, but the warp has only {current}: use .inc"
+            ),
         );
     }
     if up {

@@ -9,8 +9,8 @@ use crate::machine::context::Cx;
 use crate::machine::warp::Warp;
 use crate::memory::window;
 use crate::ops::bulk::{
-    self, Starter, destinations, global_range, is_own, open_group, record_global, record_shared,
-    record_source, shared_range, start, start_store, target,
+    self, Starter, destinations, global_range, is_own, record_global, record_shared, record_source,
+    shared_range, start, start_store, target, write_stamp,
 };
 use crate::ops::bulk_copy::{Operation, Reduction};
 use crate::ops::mbarrier::locate;
@@ -39,12 +39,8 @@ pub(crate) struct TmaOp {
 const NOWHERE: Addr = Addr { base: AddrBase::Fixed, offset: 0 };
 
 pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reason> {
-    let im2col = [
-        Modifier::Im2col,
-        Modifier::Im2colW,
-        Modifier::Im2colW128,
-        Modifier::Im2colNoOffs,
-    ];
+    let im2col =
+        [Modifier::Im2col, Modifier::Im2colW, Modifier::Im2colW128, Modifier::Im2colNoOffs];
     if im2col.iter().any(|&m| i.has(m)) {
         return Err("im2col mode is not emulated; use tiled tensor maps".to_owned());
     }
@@ -62,13 +58,8 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
     let Operand::Tensor { map, coordinates } = d.operand(i, tensor_at)?.clone() else {
         return Err("a tensor operand is missing".to_owned());
     };
-    let dimensions = [
-        Modifier::Dim1,
-        Modifier::Dim2,
-        Modifier::Dim3,
-        Modifier::Dim4,
-        Modifier::Dim5,
-    ];
+    let dimensions =
+        [Modifier::Dim1, Modifier::Dim2, Modifier::Dim3, Modifier::Dim4, Modifier::Dim5];
     let rank = dimensions.iter().position(|&m| i.has(m)).map(|p| p + 1);
     if rank != Some(coordinates.len()) {
         return Err(format!("{} coordinates for another number of dimensions", coordinates.len()));
@@ -323,8 +314,8 @@ fn store_tile(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_rows(cx, s, warp, &tile, kind, (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_rows(cx, s, warp, &tile, kind, stamp);
         let transfer = Transfer::TileStore { tile, from, reduction: reduction.flatten() };
         start_store(cx, s, warp, transfer);
     }

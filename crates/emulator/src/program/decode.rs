@@ -39,7 +39,7 @@ pub(crate) struct Decoder<'m> {
     globals: &'m [Option<u64>],
     params: Vec<u32>,
     /// Registers of the kernel's wgmmas.
-    watched: watch::Watched,
+    watched: watch::Numbers,
 }
 
 /// Shared memory of the variables that a kernel uses.
@@ -132,7 +132,9 @@ fn source_of(module: &Module, function: &Function, i: &Instruction) -> (Option<P
     let mut inlined_at = Vec::new();
     let mut next = location.inlined_at;
     // A chain that is longer than the list goes in a circle.
-    while let Some(at) = next.and_then(|n| all.get(n as usize)).filter(|_| inlined_at.len() < all.len()) {
+    while let Some(at) =
+        next.and_then(|n| all.get(n as usize)).filter(|_| inlined_at.len() < all.len())
+    {
         inlined_at.extend(place(at));
         next = at.inlined_at;
     }

@@ -68,10 +68,8 @@ fn roles(i: &Instruction) -> impl Iterator<Item = (&Operand, Role)> {
 impl Accesses {
     fn of(item: &Flat<'_>, base: u32) -> Accesses {
         let i = item.instruction();
-        let mut all = Accesses {
-            guard: i.guard.map(|g| base + g.register.0),
-            ..Accesses::default()
-        };
+        let mut all =
+            Accesses { guard: i.guard.map(|g| base + g.register.0), ..Accesses::default() };
         // The instruction of a return is not executed, only its guard.
         if !matches!(item, Flat::Return(_)) {
             for (operand, role) in roles(i) {

@@ -20,6 +20,7 @@ impl Bench {
     /// Parses, verifies and decodes a module.
     pub fn new(ptx: &str) -> Bench {
         let module = zeroforge_ptx::parse(ptx).unwrap_or_else(|e| panic!("parsing: {e}"));
+        record(&module);
         let memory = DeviceMemory::new(1 << 30);
         let program = Program::load(&module, &memory).unwrap_or_else(|e| panic!("loading: {e}"));
         let options = Options::default();
@@ -113,4 +114,22 @@ impl Bench {
         assert!(errors.is_empty(), "findings:\n{}", errors.join("\n"));
         report
     }
+}
+
+/// For the coverage page: the rows of the instruction table that the kernels of a module use, kept per test
+/// file in the folder that `ZEROFORGE_COVERAGE` names.
+pub fn record(module: &zeroforge_ptx::Module) {
+    let Some(folder) = std::env::var_os("ZEROFORGE_COVERAGE") else { return };
+    let test = std::env::current_exe().expect("a test binary");
+    let test = test.file_stem().expect("a name").to_string_lossy().into_owned();
+    let test = test.rsplit_once('-').map_or(test.as_str(), |(name, _)| name);
+    let bodies = module.functions.iter().filter_map(|f| f.body.as_ref());
+    let rows: std::collections::BTreeSet<&str> =
+        bodies.flat_map(|b| &b.instructions).map(|i| i.form.pattern).collect();
+    let text: String = rows.into_iter().map(|r| format!("{r}\n")).collect();
+    let number = format!("{:?}", std::thread::current().id());
+    let id: String = number.chars().filter(char::is_ascii_digit).collect();
+    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let name = format!("{test}.{id}.{}.txt", at.as_nanos());
+    std::fs::write(std::path::Path::new(&folder).join(name), text).expect("a coverage file");
 }

@@ -71,6 +71,7 @@ attention(const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap
         float p[32] = {};
         mbarrier_wait(&s.k_full[slot], parity);
         bar_sync(1 + group, 256);
+        keep(p);
         wgmma_fence();
         #pragma unroll
         for (int i = 0; i < HEAD; i += 16) {
@@ -100,6 +101,7 @@ attention(const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap
         #pragma unroll
         for (int i = 0; i < 16; i++) a[i / 4][i % 4] = pack(p[2 * i], p[2 * i + 1]);
         mbarrier_wait(&s.v_full[slot], parity);
+        keep(out);
         wgmma_fence();
         #pragma unroll
         for (int i = 0; i < 4; i++) {

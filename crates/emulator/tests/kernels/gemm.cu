@@ -25,6 +25,7 @@ __device__ __forceinline__ void multiply(Shared &s, float (&d)[32], int half, in
     for (int t = 0; t < tiles; t++) {
         int slot = t % SLOTS;
         mbarrier_wait(&s.full[slot], t / SLOTS & 1);
+        keep(d);
         wgmma_fence();
         #pragma unroll
         for (int k = 0; k < BK; k += 16) {

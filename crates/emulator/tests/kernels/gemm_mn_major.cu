@@ -43,6 +43,7 @@ gemm_mn_major(const __grid_constant__ TensorMap a, const __grid_constant__ Tenso
     for (int t = 0; t < k / BK; t++) {
         int slot = t % SLOTS;
         mbarrier_wait(&s.full[slot], t / SLOTS & 1);
+        keep(d);
         wgmma_fence();
         #pragma unroll
         for (int i = 0; i < BK; i += 16) {

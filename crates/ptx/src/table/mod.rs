@@ -9,6 +9,7 @@ mod opcode;
 pub mod operands;
 pub mod pattern;
 mod rows;
+pub mod sample;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

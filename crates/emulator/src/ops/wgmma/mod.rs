@@ -15,7 +15,7 @@ use zeroforge_ptx::{Instruction, Modifier, Opcode, Operand, Type};
 
 use crate::check::{Kind, Proxy, race};
 use crate::machine::context::{Cx, Who};
-use crate::machine::warp::{ALL, Lanes32, Warp};
+use crate::machine::warp::{ALL, Lanes32, Wait, Warp};
 use crate::ops::half::{f16_of_f32, f32_of_f16};
 use crate::ops::matrix::whole_warp;
 use crate::program::decode::{Decoder, Reason};
@@ -30,7 +30,9 @@ enum Sum {
     F32,
     /// Two in a register.
     F16,
-    S32 { saturate: bool },
+    S32 {
+        saturate: bool,
+    },
 }
 
 /// Where A is.
@@ -96,6 +98,8 @@ pub(crate) struct WgmmaState {
 /// What the warps of a warpgroup must agree about, and operands that they share.
 #[derive(Debug, Default)]
 pub(crate) struct WarpgroupState {
+    /// Per warp, the group up to which it came to wait.
+    waited: [u64; 4],
     /// Wgmmas that not all four warps have executed; the first has number `first`.
     sequence: VecDeque<Shared>,
     first: u64,
@@ -258,10 +262,24 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     while warp.wgmma.queue.front().is_some_and(|p| p.group <= group) {
         compute_next(warp, cx);
     }
+    // A wgmma is one operation of four warps: it is complete for none of them before all have started it and
+    // its operands are read. Kernels rely on it: one thread of the warpgroup frees the slot of a pipeline.
+    let state = &mut cx.cta().warpgroups[(warp.index / 4) as usize];
+    let own = &mut state.waited[(warp.index % 4) as usize];
+    if *own < group {
+        *own = group;
+        cx.cluster.events += 1;
+    }
+    if !cx.cta().warpgroups[(warp.index / 4) as usize].all_waited(group) {
+        warp.wait = Some(Wait::Warpgroup { index: warp.index / 4, group });
+        return Step::Wait;
+    }
     warp.wgmma.registers.land(group);
     if group > 0 {
-        let actor = cx.cluster.race.wgmma_actor(warp);
-        warp.clock.see(actor, group as u32);
+        for w in 0..4 {
+            let actor = cx.cluster.race.wgmma_actor(warp) - warp.index % 4 + w;
+            warp.clock.see(actor, group as u32);
+        }
     }
     Step::Next
 }
@@ -272,8 +290,7 @@ fn issue(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     let Detail::Wgmma(op) = &inst.detail else { return Step::Stop };
     let group = warp.wgmma.committed + 1;
-    let registers =
-        watch::Use { d: &op.d_watched, a: &op.a_watched, shape: op.shape(), group };
+    let registers = watch::Use { d: &op.d_watched, a: &op.a_watched, shape: op.shape(), group };
     watch::take(warp, cx, &registers);
 
     let a_descriptor = match op.a {
@@ -387,8 +404,7 @@ fn agree(warp: &mut Warp, cx: &mut Cx<'_>, descriptors: [u64; 2], accumulate: bo
     let at = (number - state.first) as usize;
     let bit = 1 << (warp.index % 4);
     let Some(first) = state.sequence.get_mut(at) else {
-        let shared =
-            Shared { pc: warp.pc, warp: warp.index, descriptors, accumulate, warps: bit };
+        let shared = Shared { pc: warp.pc, warp: warp.index, descriptors, accumulate, warps: bit };
         state.sequence.push_back(shared);
         return;
     };
@@ -557,8 +573,18 @@ fn clear(registers: &mut [Lanes32], d: &[u32]) {
 }
 
 impl WarpgroupState {
+    /// Whether all warps came to wait for a group.
+    pub(crate) fn all_waited(&self, group: u64) -> bool {
+        self.waited.iter().all(|&w| w >= group)
+    }
+
     /// B spread over lanes; made anew unless the same bytes were there before.
-    fn spread(&mut self, first_unit: u32, key: (u32, Option<Element>, bool, bool), raw: &[u8]) -> &[[f32; 8]] {
+    fn spread(
+        &mut self,
+        first_unit: u32,
+        key: (u32, Option<Element>, bool, bool),
+        raw: &[u8],
+    ) -> &[[f32; 8]] {
         let found = self.cache.iter().position(|s| s.first_unit == first_unit && s.key == key);
         let at = match found {
             Some(at) => at,

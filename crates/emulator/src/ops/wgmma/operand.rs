@@ -217,7 +217,14 @@ pub(crate) fn each_range(units: &[u32], mut f: impl FnMut(u32, u32)) {
 
 /// Spreads the elements of B over lanes: `out[k * N/4 + j][q]` is column `8 (j / 2) + 2 q + j % 2`, for the
 /// four lanes that share a row of the accumulator, twice.
-pub(crate) fn spread_b(raw: &[u8], element: Element, mn_major: bool, negate: bool, n: usize, out: &mut Vec<[f32; 8]>) {
+pub(crate) fn spread_b(
+    raw: &[u8],
+    element: Element,
+    mn_major: bool,
+    negate: bool,
+    n: usize,
+    out: &mut Vec<[f32; 8]>,
+) {
     let columns = (UNITS_OF_K * element.per_unit()) as usize;
     let count = n / 4;
     out.resize(columns * count, [0.0; 8]);
@@ -238,7 +245,13 @@ pub(crate) fn spread_b(raw: &[u8], element: Element, mn_major: bool, negate: boo
 }
 
 /// Spreads 16 rows of A over lanes: `out[h * K + k][lane]` is row `lane / 4 + 8 h`.
-pub(crate) fn spread_a(raw: &[u8], element: Element, mn_major: bool, negate: bool, out: &mut Vec<[f32; 32]>) {
+pub(crate) fn spread_a(
+    raw: &[u8],
+    element: Element,
+    mn_major: bool,
+    negate: bool,
+    out: &mut Vec<[f32; 32]>,
+) {
     let columns = (UNITS_OF_K * element.per_unit()) as usize;
     out.resize(2 * columns, [0.0; 32]);
     let mut put = |k: usize, m: usize, x: f32| {
@@ -258,7 +271,12 @@ pub(crate) fn spread_a(raw: &[u8], element: Element, mn_major: bool, negate: boo
 
 /// As [`spread_a`], from the four registers of a warp (PTX ISA 9.7.15.5.1.1): register `r` of a lane holds
 /// row `lane / 4 + 8 (r % 2)`, columns `p (lane % 4) + 4 p (r / 2)` on, p to a register.
-pub(crate) fn spread_registers(registers: &[[u32; 32]; 4], element: Element, negate: bool, out: &mut Vec<[f32; 32]>) {
+pub(crate) fn spread_registers(
+    registers: &[[u32; 32]; 4],
+    element: Element,
+    negate: bool,
+    out: &mut Vec<[f32; 32]>,
+) {
     let per_unit = element.per_unit() as usize;
     let columns = UNITS_OF_K as usize * per_unit;
     out.resize(2 * columns, [0.0; 32]);

@@ -77,7 +77,12 @@ fn multiply_with(
 
 /// As [`multiply`], of 8-bit integers given by the bits of the operands; sums are exact, since 32 products
 /// have 21 bits, and then added with wrap-around or saturation.
-pub(crate) fn multiply_integers(d: &mut Accumulator<'_>, a: &[[f32; 32]], b: &[[f32; 8]], saturate: bool) {
+pub(crate) fn multiply_integers(
+    d: &mut Accumulator<'_>,
+    a: &[[f32; 32]],
+    b: &[[f32; 8]],
+    saturate: bool,
+) {
     let count = d.d.len() / 2;
     let columns = a.len() / 2;
     for (h, a) in a.chunks_exact(columns).enumerate() {
@@ -114,7 +119,8 @@ mod tests {
         let a: Vec<[f32; 32]> = (0..32).map(|_| std::array::from_fn(|_| next())).collect();
         let b: Vec<[f32; 8]> = (0..16 * 16).map(|_| std::array::from_fn(|_| next())).collect();
         let d: Vec<u32> = (0..32).collect();
-        let start: Vec<[u32; 32]> = (0..32).map(|_| std::array::from_fn(|_| next().to_bits())).collect();
+        let start: Vec<[u32; 32]> =
+            (0..32).map(|_| std::array::from_fn(|_| next().to_bits())).collect();
         let (mut one, mut two) = (start.clone(), start);
         multiply(&mut Accumulator { registers: &mut one, d: &d }, &a, &b);
         multiply_with(&mut Accumulator { registers: &mut two, d: &d }, &a, &b, fma32);

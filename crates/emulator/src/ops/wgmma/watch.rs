@@ -15,7 +15,7 @@ use crate::program::flatten::{Flat, FlatKernel};
 use crate::report::FindingKind;
 
 /// Numbers of the registers that wgmmas use, by frame and register.
-pub(crate) type Watched = HashMap<(u32, u32), u32>;
+pub(crate) type Numbers = HashMap<(u32, u32), u32>;
 
 /// What an instruction does to watched registers.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,9 +59,9 @@ struct Flight {
 }
 
 /// Finds the registers of the wgmmas of a kernel, and copies of them.
-pub(crate) fn watched(flat: &FlatKernel<'_>) -> Watched {
-    let mut all = Watched::new();
-    let add = |all: &mut Watched, frame: u32, operand: &Operand| {
+pub(crate) fn watched(flat: &FlatKernel<'_>) -> Numbers {
+    let mut all = Numbers::new();
+    let add = |all: &mut Numbers, frame: u32, operand: &Operand| {
         if let Operand::Register(r) = operand {
             let next = all.len() as u32;
             all.entry((frame, r.0)).or_insert(next);
@@ -110,7 +110,7 @@ fn plain_copy(item: &Flat<'_>) -> Option<(u32, u32)> {
 /// What an instruction does to watched registers; None if nothing, and for wgmmas, which see to it
 /// themselves. `slot` gives a register's slot.
 pub(crate) fn of_instruction(
-    watched: &Watched,
+    watched: &Numbers,
     frame: u32,
     item: &Flat<'_>,
     slot: impl Fn(u32) -> Option<u32>,
@@ -259,7 +259,8 @@ impl Registers {
     /// Groups up to this one are complete.
     pub(crate) fn land(&mut self, group: u64) {
         let flying = &self.flying;
-        let landed = |r: u32| flying.get(r as usize).copied().flatten().is_none_or(|f| f.group <= group);
+        let landed =
+            |r: u32| flying.get(r as usize).copied().flatten().is_none_or(|f| f.group <= group);
         let aliases = std::mem::take(&mut self.aliases);
         self.aliases = aliases.into_iter().filter(|a| !landed(a.source)).collect();
         for f in &mut self.flying {
@@ -284,9 +285,10 @@ pub(crate) fn take(warp: &mut Warp, cx: &mut Cx<'_>, registers: &Use<'_>) {
             });
         }
     }
-    let other_shape = registers.d.iter().find_map(|&r| {
-        state.flight(r).filter(|f| f.accumulator && f.shape != registers.shape)
-    });
+    let other_shape = registers
+        .d
+        .iter()
+        .find_map(|&r| state.flight(r).filter(|f| f.accumulator && f.shape != registers.shape));
     if other_shape.is_some() {
         missing.get_or_insert_with(|| {
             "its accumulator is that of a wgmma of another shape that may still run".to_owned()
