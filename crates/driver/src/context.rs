@@ -71,6 +71,7 @@ fn destroy(s: &mut State, context: Handle) {
     }
     s.streams.retain(|_, st| st.context != context);
     s.events.retain(|_, e| e.context != context);
+    s.arrays.retain(|_, a| a.context != context);
     if let Some(gone) = s.contexts.remove(&context) {
         print(&gone.printed);
         let device = &mut s.devices[gone.device];

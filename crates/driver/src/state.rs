@@ -45,6 +45,8 @@ pub enum Kind {
     Link = 0x1b,
     /// Physical memory of cuMemCreate.
     Physical = 0x1c,
+    /// A CUDA array.
+    Array = 0x1d,
 }
 
 /// Per-device state.
@@ -204,6 +206,8 @@ pub struct State {
     pub pools: BTreeMap<Handle, Pool>,
     /// Linker invocations.
     pub links: BTreeMap<Handle, crate::link::Link>,
+    /// CUDA arrays.
+    pub arrays: BTreeMap<Handle, crate::array::Array>,
     /// cuMemCreate.
     pub physical: BTreeMap<Handle, Physical>,
     /// cuMemAddressReserve, by address.
@@ -241,6 +245,7 @@ impl State {
             execs: BTreeMap::new(),
             pools: BTreeMap::new(),
             links: BTreeMap::new(),
+            arrays: BTreeMap::new(),
             physical: BTreeMap::new(),
             reservations: BTreeMap::new(),
             allocations: BTreeMap::new(),

@@ -139,7 +139,8 @@ fn an_mbarrier_that_is_not_waited_for_is_a_race() {
     let mut gemm = Gemm::k_major();
     let wait = "@P1 bra DONE;\nbra LAB_WAIT;";
     assert!(gemm.ptx.contains(wait));
-    gemm.ptx = gemm.ptx.replace("mbarrier.try_wait", "mbarrier.test_wait").replace(wait, "bra DONE;");
+    gemm.ptx =
+        gemm.ptx.replace("mbarrier.try_wait", "mbarrier.test_wait").replace(wait, "bra DONE;");
     let found = kinds(&gemm);
     assert!(found.contains(&FindingKind::Race), "{found:?}");
 }
@@ -148,7 +149,8 @@ fn an_mbarrier_that_is_not_waited_for_is_a_race() {
 fn a_slot_that_is_loaded_before_it_is_read_is_a_race() {
     let mut gemm = Gemm::k_major();
     assert!(gemm.ptx.contains("wgmma.wait_group.sync.aligned 0;"));
-    gemm.ptx = gemm.ptx.replace("wgmma.wait_group.sync.aligned 0;", "wgmma.wait_group.sync.aligned 4;");
+    gemm.ptx =
+        gemm.ptx.replace("wgmma.wait_group.sync.aligned 0;", "wgmma.wait_group.sync.aligned 4;");
     let found = kinds(&gemm);
     assert!(found.contains(&FindingKind::Race), "{found:?}");
 }

@@ -11,17 +11,31 @@ mod table;
 
 use kernels::{HostBug, KERNELS, Kernel, Outcome};
 use table::{Expect, MUTATIONS, Mutation};
-use zeroforge_emulator::{Finding, Party, Schedule};
+use zeroforge_emulator::{Finding, FindingKind, Party, Schedule};
 
 fn kernel(name: &str) -> &'static Kernel {
     KERNELS.iter().find(|k| k.name == name).unwrap_or_else(|| panic!("no kernel `{name}`"))
 }
 
+/// The findings in short, and what is wrong with the results.
 fn describe(outcome: &Outcome) -> String {
-    let mut out: Vec<String> = outcome.report.errors().map(ToString::to_string).collect();
-    out.extend(outcome.wrong.clone());
+    let place = |p: &Party| {
+        let outermost = p.at.inlined_at.last().or(p.at.source.as_ref());
+        outermost.map_or(String::new(), |(file, line)| format!("{file}:{line}"))
+    };
+    let mut out: Vec<String> = outcome
+        .report
+        .errors()
+        .take(8)
+        .map(|f| {
+            let other = f.other.as_ref().map(|o| format!(" against {}", place(o)));
+            let message: String = f.message.chars().take(200).collect();
+            format!("  {} at {}{}: {message}", f.kind.name(), place(&f.party), other.unwrap_or_default())
+        })
+        .collect();
+    out.extend(outcome.wrong.iter().map(|w| format!("  {w}")));
     match out.is_empty() {
-        true => "no finding".to_owned(),
+        true => "  no finding".to_owned(),
         false => out.join("\n"),
     }
 }
@@ -32,19 +46,27 @@ fn lines(party: &Party, file: &str) -> Vec<u32> {
     places.filter(|(f, _)| f.ends_with(file)).map(|&(_, line)| line).collect()
 }
 
-/// The line of a source that has this text, which must be unique.
-fn line_of(kernel: &Kernel, snippet: &str) -> u32 {
-    let found: Vec<usize> = (0..)
-        .zip(kernel.source.lines())
-        .filter(|(_, l)| l.contains(snippet))
-        .map(|(i, _)| i)
-        .collect();
-    assert_eq!(found.len(), 1, "`{snippet}` is in {} lines of {}", found.len(), kernel.name);
-    found[0] as u32 + 1
+/// The line of a source that has a text: the only one, or with `#n` at the end the n-th.
+fn line_of(kernel: &Kernel, snippet: &str) -> Result<u32, String> {
+    let (text, nth) = match snippet.rsplit_once('#').map(|(t, n)| (t, n.parse::<usize>())) {
+        Some((text, Ok(n))) => (text, Some(n)),
+        _ => (snippet, None),
+    };
+    let lines = (1..).zip(kernel.source.lines());
+    let found: Vec<u32> = lines.filter(|(_, l)| l.contains(text)).map(|(i, _)| i).collect();
+    match (nth, &found[..]) {
+        (None, &[line]) => Ok(line),
+        (Some(n), all) if (1..=all.len()).contains(&n) => Ok(all[n - 1]),
+        _ => Err(format!("`{snippet}` is in {} lines of the source", found.len())),
+    }
 }
 
 fn is_at(finding: &Finding, kernel: &Kernel, line: u32) -> bool {
     let file = format!("{}.cu", kernel.name);
+    // A deadlock's message has the places of all warps.
+    if finding.kind == FindingKind::Deadlock {
+        return finding.message.contains(&format!("{file}:{line} ")) || finding.message.contains(&format!("{file}:{line},"));
+    }
     let parties = std::iter::once(&finding.party).chain(&finding.other);
     parties.into_iter().any(|p| lines(p, &file).contains(&line))
 }
@@ -59,7 +81,7 @@ fn check(mutation: &Mutation) -> Result<(), String> {
     let outcome = kernel.run(&ptx, mutation.schedule, mutation.host);
     match mutation.expect {
         Expect::Finding(kind, snippet) => {
-            let line = line_of(kernel, snippet);
+            let line = line_of(kernel, snippet)?;
             let of_kind: Vec<&Finding> =
                 outcome.report.errors().filter(|f| f.kind == kind).collect();
             if of_kind.iter().any(|f| is_at(f, kernel, line)) {

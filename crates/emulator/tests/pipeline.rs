@@ -34,9 +34,8 @@ fn run(bug: u32, schedule: Schedule) -> (Report, bool) {
     let columns = u64::from(PAIRS * 32);
     let rows = u64::from(TILES * 64);
     let value = |row: u64, column: u64| ((row * 7 + column * 13) % 101) as f32;
-    let data: Vec<u8> = (0..rows)
-        .flat_map(|r| (0..columns).flat_map(move |c| value(r, c).to_le_bytes()))
-        .collect();
+    let data: Vec<u8> =
+        (0..rows).flat_map(|r| (0..columns).flat_map(move |c| value(r, c).to_le_bytes())).collect();
     let input = b.buffer(&data);
     let output = b.unwritten(PAIRS as usize * 128 * 32 * 4);
     b.param(&map(input, [columns, rows], [32, 32], Swizzle::Bytes128), 64)

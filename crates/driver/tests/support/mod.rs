@@ -1,6 +1,6 @@
 //! Makes the library that was just built the process's CUDA driver.
 
-#![allow(dead_code, reason = "every test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -283,6 +283,10 @@ pub(crate) fn stores_disagree(
     }
 }
 
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with('a') { "an" } else { "a" }
+}
+
 /// Adds the finding of a conflict.
 pub(crate) fn report(
     cx: &mut Cx<'_>,
@@ -305,10 +309,13 @@ pub(crate) fn report(
     };
     cx.cluster.findings.add(kind, who, Some(other), Some(at), || match conflict {
         Conflict::Lanes => format!(
-            "a {what} at {place} is not ordered after a {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them"
+            "{} {what} at {place} is not ordered after {} {before} by another lane of the same warp; put bar.warp.sync (__syncwarp) between them",
+            article(what),
+            article(&before)
         ),
         Conflict::Order => {
-            format!("a {what} at {place} is not ordered after an earlier {before}; {remedy}")
+            let a = article(what);
+            format!("{a} {what} at {place} is not ordered after an earlier {before}; {remedy}")
         }
         Conflict::Fence => format!(
             "an {what} at {place} comes after a write through the generic proxy without fence.proxy.async between them; the writer must execute it after the write and before the barrier (PTX ISA 8.6)"

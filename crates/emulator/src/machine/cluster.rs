@@ -165,30 +165,54 @@ impl Cluster {
         });
     }
 
-    /// Says where every warp stands and what it waits for.
+    /// Says where every warp stands and what it waits for, and in what state the barriers are.
     pub(crate) fn report_deadlock(&mut self, env: &Env<'_>) {
         crate::ops::mbarrier_state::report_stuck(&mut self.state, env);
-        let mut first = None;
-        let mut lines = Vec::new();
+        // Warps of a block that wait for the same at the same place are told together.
+        let mut places: Vec<(Who, Option<Wait>, Vec<u32>)> = Vec::new();
         for warp in self.warps.iter().filter(|w| !w.is_done()) {
             let cta = &self.state.ctas[warp.rank as usize];
             for f in warp.all_fragments() {
-                let who = Who { cta: cta.id, warp: warp.index, lanes: f.mask, pc: f.pc };
-                first.get_or_insert(who);
-                let party = env.kernel.party(who);
-                let wait = f.wait.map_or_else(|| "can run".to_owned(), |w| describe(w, cta));
-                lines.push(format!("{party} waits for {wait}"));
+                // A warp that waits at a named barrier stands behind it already, except for `red`.
+                let behind = matches!(f.wait, Some(Wait::Named { .. })) && warp.reducing.is_none();
+                let pc = f.pc - u32::from(behind && f.pc > 0);
+                let who = Who { cta: cta.id, warp: warp.index, lanes: f.mask, pc };
+                let known = places.iter_mut().find(|(w, wait, _)| {
+                    (w.cta, w.lanes, w.pc) == (who.cta, who.lanes, who.pc) && *wait == f.wait
+                });
+                match known {
+                    Some((_, _, warps)) => warps.push(warp.index),
+                    None => places.push((who, f.wait, vec![warp.index])),
+                }
             }
         }
-        let Some(who) = first else { return };
-        let lanes_only = self
-            .warps
-            .iter()
-            .filter(|w| !w.is_done())
-            .all(|w| w.all_fragments().iter().all(|f| matches!(f.wait, Some(Wait::Lanes))));
+        let Some(&(who, ..)) = places.first() else { return };
+        let other = places.iter().map(|(w, ..)| *w).find(|w| w.pc != who.pc);
+        let lanes_only = places.iter().all(|(_, wait, _)| *wait == Some(Wait::Lanes));
         let kind = if lanes_only { FindingKind::Divergence } else { FindingKind::Deadlock };
-        let barriers = crate::ops::mbarrier::describe_all(&self.state);
-        self.state.findings.add(kind, who, None, None, || {
+        let mut lines: Vec<String> = Vec::new();
+        for (who, wait, warps) in &places {
+            let cta = self.state.ctas.iter().find(|c| c.id == who.cta);
+            let wait = wait.zip(cta).map_or_else(|| "can run".to_owned(), |(w, c)| describe(w, c));
+            let more = match &warps[1..] {
+                [] => String::new(),
+                rest => format!(" (and warps {})", list(rest.iter().copied())),
+            };
+            lines.push(format!("{}{more} waits for {wait}", env.kernel.party(*who)));
+        }
+        for cta in &self.state.ctas {
+            for (number, b) in cta.named.iter().enumerate().filter(|(_, b)| b.arrived > 0) {
+                let [x, y, z] = cta.id;
+                lines.push(format!(
+                    "named barrier {number} of block ({x}, {y}, {z}): {} of {} threads came, of warps {}",
+                    b.arrived,
+                    b.expected,
+                    list((0..64).filter(|w| b.warps >> w & 1 != 0))
+                ));
+            }
+        }
+        let barriers = crate::ops::mbarrier::describe_all(&self.state, env);
+        self.state.findings.add(kind, who, other, None, || {
             let head = match kind {
                 FindingKind::Divergence => "lanes of a warp wait for others that will never come",
                 _ => "every warp waits for what nobody will do",
@@ -196,6 +220,11 @@ impl Cluster {
             format!("{head}:\n    {}{barriers}", lines.join("\n    "))
         });
     }
+}
+
+/// Numbers for people.
+fn list(numbers: impl Iterator<Item = u32>) -> String {
+    numbers.map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn describe(wait: Wait, cta: &Cta) -> String {

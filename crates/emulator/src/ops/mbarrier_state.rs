@@ -586,7 +586,7 @@ fn places(state: &ClusterState) -> Vec<Place> {
 }
 
 /// The state of every mbarrier of a cluster, for reports; starts with a line break unless empty.
-pub(crate) fn describe_all(state: &ClusterState) -> String {
+pub(crate) fn describe_all(state: &ClusterState, env: &Env<'_>) -> String {
     let mut out = String::new();
     for place in places(state) {
         let t = load(&state.ctas[place.rank as usize], place.offset);
@@ -599,6 +599,10 @@ pub(crate) fn describe_all(state: &ClusterState) -> String {
             t.expected(),
             t.tx()
         ));
+        let cta = &state.ctas[place.rank as usize];
+        if let Some(last) = cta.mbarriers.get(&place.offset).and_then(|s| s.last_arrival) {
+            out.push_str(&format!("; the last to arrive was {}", env.kernel.party(last)));
+        }
     }
     out
 }

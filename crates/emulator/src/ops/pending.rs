@@ -17,14 +17,14 @@ use crate::ops::mbarrier_state::{self, Arrival};
 use crate::ops::tma_copy::{self, Tile};
 use crate::options::Schedule;
 use crate::report::FindingKind;
-use crate::tensor_map::TensorMap;
+use crate::tensor_map::{TENSOR_MAP_BYTES, TensorMap};
 
 /// Work in the order in which it was started.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     queue: VecDeque<Work>,
-    /// Decoded tensor maps by generic address.
-    pub(crate) maps: HashMap<u64, Rc<TensorMap>>,
+    /// Decoded tensor maps by generic address, with the bytes that they were decoded from.
+    pub(crate) maps: HashMap<u64, ([u8; TENSOR_MAP_BYTES], Rc<TensorMap>)>,
 }
 
 /// A range of one block's shared memory.

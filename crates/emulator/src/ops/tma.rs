@@ -124,12 +124,8 @@ fn prefetch_map(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-/// The tensor map at a generic address; None after a finding. Maps do not change while a kernel runs, so
-/// that they are decoded once.
+/// The tensor map at a generic address; None after a finding. It is decoded when its bytes are new.
 fn tensor_map(cx: &mut Cx<'_>, s: Starter, warp: &Warp, address: u64) -> Option<Rc<TensorMap>> {
-    if let Some(map) = cx.cluster.pending.maps.get(&address) {
-        return Some(Rc::clone(map));
-    }
     // CUDA aligns the type to 64 bytes and the instruction needs it.
     if !address.is_multiple_of(64) {
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, Some(address), || {
@@ -166,10 +162,15 @@ fn tensor_map(cx: &mut Cx<'_>, s: Starter, warp: &Warp, address: u64) -> Option<
         });
         return None;
     }
+    if let Some((known, map)) = cx.cluster.pending.maps.get(&address)
+        && *known == bytes
+    {
+        return Some(Rc::clone(map));
+    }
     match TensorMap::decode(&bytes) {
         Ok(map) => {
             let map = Rc::new(map);
-            cx.cluster.pending.maps.insert(address, Rc::clone(&map));
+            cx.cluster.pending.maps.insert(address, (bytes, Rc::clone(&map)));
             Some(map)
         }
         Err(e) => {
