@@ -157,6 +157,7 @@ impl Problem<'_> {
         let sums = if hidden { (1.0, 1.0) } else { sums };
         let dims = self.spec.value_dim as usize;
         let (mut exact, mut plain) = (vec![0.0f64; dims], vec![0.0f32; dims]);
+        let mut magnitudes = vec![0.0f64; dims];
         for (key, weight) in weights.iter().enumerate() {
             // A hidden key takes no part, whatever its value is.
             if weight.0 == 0.0 && weight.1 == 0.0 {
@@ -168,9 +169,11 @@ impl Problem<'_> {
             for d in 0..dims {
                 let value = self.v.0.float(start.wrapping_add(d as i64))?;
                 exact[d] += weight.0 * value;
+                magnitudes[d] += (weight.0 * value).abs();
                 plain[d] = plain::add_product(plain[d], stored, plain::split(value as f32));
             }
         }
+        output.note_sum(magnitudes.into_iter().fold(0.0, f64::max) / sums.0);
         let start = at(&self.o.1, [batch, head, query]);
         for d in 0..dims {
             let address = self.o.0.address(start.wrapping_add(d as i64))?;

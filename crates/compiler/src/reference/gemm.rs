@@ -69,10 +69,11 @@ pub(super) fn compute(
             let columns = (at % blocks) as i64 * COLUMNS;
             let pair = (at / blocks) as i64;
             let batch_at = [pair / batch[1], pair % batch[1]];
-            let accs = match spec.a == DType::F64 || spec.b == DType::F64 {
+            let (accs, magnitude) = match spec.a == DType::F64 || spec.b == DType::F64 {
                 true => problem.block::<f64>(spec.b_layout, batch_at, columns)?,
                 false => problem.block::<f32>(spec.b_layout, batch_at, columns)?,
             };
+            output.note_sum(magnitude);
             let width = COLUMNS.min(n - columns);
             for row in 0..m {
                 for column in 0..width {
@@ -143,13 +144,13 @@ impl Accumulator for f64 {
 }
 
 impl Problem<'_> {
-    /// Exact and plain sums of a block of columns, `[m][width]`.
+    /// Exact and plain sums of a block of columns, `[m][width]`, and the largest sum of magnitudes.
     fn block<T: Accumulator>(
         &self,
         layout: BLayout,
         batch: [i64; 2],
         first: i64,
-    ) -> Result<Vec<(f64, f64)>, Fault> {
+    ) -> Result<(Vec<(f64, f64)>, f64), Fault> {
         let width = COLUMNS.min(self.n - first).max(0);
         let (view, strides) = &self.b;
         let mut b: Vec<(f64, T::Operand)> = Vec::with_capacity((self.k.max(0) * width) as usize);
@@ -171,24 +172,30 @@ impl Problem<'_> {
         let width = width as usize;
         let mut out = Vec::with_capacity(self.m.max(0) as usize * width);
         let mut exact = vec![0.0f64; width];
+        let mut magnitudes = vec![0.0f64; width];
+        let mut largest = 0.0f64;
         let mut sums = vec![T::default(); width];
         for m in 0..self.m {
             exact.fill(0.0);
+            magnitudes.fill(0.0);
             sums.fill(T::default());
             let (view, strides) = &self.a;
             let start = linear([batch[0], batch[1], m, 0], strides);
             for (k, row) in b.chunks_exact(width.max(1)).enumerate() {
                 let wide = view.float(start.wrapping_add(k as i64))?;
                 let narrow = T::operand(wide);
-                for ((e, s), &b) in exact.iter_mut().zip(&mut sums).zip(row) {
+                let columns = exact.iter_mut().zip(&mut sums).zip(&mut magnitudes);
+                for (((e, s), magnitude), &b) in columns.zip(row) {
+                    *magnitude += (wide * b.0).abs();
                     *e += wide * b.0;
                     *s = s.add_product(narrow, b.1);
                 }
             }
+            largest = magnitudes.iter().fold(largest, |a, &b| a.max(b));
             // A plain implementation stores the product in the type of its operands.
             let round = |v: T| plain::round(self.a.0.dtype, v.to_f64());
             out.extend(exact.iter().zip(&sums).map(|(e, s)| (*e, round(*s))));
         }
-        Ok(out)
+        Ok((out, largest))
     }
 }

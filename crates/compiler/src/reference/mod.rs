@@ -76,6 +76,9 @@ pub enum Values {
         exact: Vec<f64>,
         /// Of a plain implementation in the kernel's own types.
         plain: Vec<f64>,
+        /// Largest sum of the magnitudes of products that one element is made of; 0 where nothing is
+        /// contracted. Sums of this size are rounded to f32 on the way, whatever is left of them.
+        summed: f64,
     },
     /// Of an integer type or bool.
     Int(Vec<i64>),
@@ -84,17 +87,26 @@ pub enum Values {
 impl Output {
     fn new(dtype: DType) -> Output {
         let values = match dtype.is_float() {
-            true => Values::Float { exact: Vec::new(), plain: Vec::new() },
+            true => Values::Float { exact: Vec::new(), plain: Vec::new(), summed: 0.0 },
             false => Values::Int(Vec::new()),
         };
         Output { dtype, addresses: Vec::new(), values }
     }
 
     fn push_float(&mut self, address: u64, exact_value: f64, plain_value: f64) {
-        if let Values::Float { exact, plain } = &mut self.values {
+        if let Values::Float { exact, plain, .. } = &mut self.values {
             self.addresses.push(address);
             exact.push(exact_value);
             plain.push(plain::round(self.dtype, plain_value));
+        }
+    }
+
+    /// Notes the size of what was summed for an element.
+    fn note_sum(&mut self, magnitude: f64) {
+        if let Values::Float { summed, .. } = &mut self.values
+            && magnitude.is_finite()
+        {
+            *summed = summed.max(magnitude);
         }
     }
 
@@ -102,9 +114,13 @@ impl Output {
         self.addresses.append(&mut other.addresses);
         match (&mut self.values, &mut other.values) {
             (Values::Int(a), Values::Int(b)) => a.append(b),
-            (Values::Float { exact, plain }, Values::Float { exact: e, plain: p }) => {
+            (
+                Values::Float { exact, plain, summed },
+                Values::Float { exact: e, plain: p, summed: s },
+            ) => {
                 exact.append(e);
                 plain.append(p);
+                *summed = summed.max(*s);
             }
             // Both are of this operand.
             _ => {}
