@@ -10,7 +10,7 @@ use zeroforge_runtime::{
 };
 
 use crate::args::DeviceName;
-use crate::exit::Exit;
+use crate::exit::{CheckError, Exit};
 use crate::findings::{Printer, Shown};
 use crate::output::Output;
 
@@ -82,8 +82,7 @@ pub(crate) fn open(
     }
 }
 
-/// Shows what the software device has found in this process, if it was used; the exit code says whether there
-/// was an error.
+/// Shows what the software device has found in this process, if it was used; an error if that was one.
 pub(crate) fn report(output: &Output) -> Result<Exit> {
     let Some(text) = software_findings() else { return Ok(Exit::Success) };
     let value: Value = serde_json::from_str(&text?).context("reading the software device's findings")?;
@@ -102,19 +101,16 @@ pub(crate) fn report(output: &Output) -> Result<Exit> {
     if errors == 0 {
         return Ok(Exit::Success);
     }
-    output.remark(&format!(
+    Err(CheckError(format!(
         "the software device found {errors} errors in kernels ({warnings} warnings, {dropped} not kept)"
-    ));
-    Ok(Exit::Check)
+    ))
+    .into())
 }
 
 /// A run that failed: an error found in a kernel is the reason, if there is one.
 pub(crate) fn failed(error: anyhow::Error, output: &Output) -> Result<Exit> {
-    match report(output)? {
-        Exit::Success => Err(error),
-        exit => {
-            output.error(&error, exit as u8);
-            Ok(exit)
-        }
+    match report(output) {
+        Err(found) => Err(error.context(found)),
+        Ok(_) => Err(error),
     }
 }

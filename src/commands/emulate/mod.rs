@@ -16,7 +16,7 @@ use zeroforge_emulator::{
 use zeroforge_runtime::{Tensor, tensor_io};
 
 use crate::args::{ChecksName, EmulateArgs};
-use crate::exit::{Exit, SourceError, UsageError};
+use crate::exit::{CheckError, Exit, SourceError, UsageError};
 use crate::findings::{Printer, Shown};
 use crate::output::{Output, duration};
 use argument::{Arguments, Region};
@@ -82,24 +82,24 @@ pub(crate) fn run(args: &EmulateArgs, output: &Output) -> Result<Exit> {
         output.result(&printer.text(&shown, name), || shown.json());
     }
     summary(kernel, &report, time, output);
-    Ok(if report.is_clean() { Exit::Success } else { Exit::Check })
+    match report.errors().count() {
+        0 => Ok(Exit::Success),
+        n => Err(CheckError(format!("the checkers found {n} errors in `{}`", kernel.name)).into()),
+    }
 }
 
 /// The PTX of the file, and whether it was compiled from a source.
 fn ptx_of(args: &EmulateArgs, output: &Output) -> Result<(String, bool)> {
     let path = &args.file;
+    let extension = path.extension().and_then(|e| e.to_str());
+    if !matches!(extension, Some("ptx" | "cu" | "cuh")) {
+        let path = path.display();
+        return Err(UsageError(format!("`{path}` ends neither with .cu nor with .ptx")).into());
+    }
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("reading `{}`", path.display()))?;
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("ptx") => return Ok((text, false)),
-        Some("cu" | "cuh") => {}
-        _ => {
-            return Err(UsageError(format!(
-                "`{}` ends neither with .cu nor with .ptx",
-                path.display()
-            ))
-            .into());
-        }
+    if extension == Some("ptx") {
+        return Ok((text, false));
     }
     output.progress("compile", 0, 1);
     let found = find_nvrtc().ok_or(CudaCompileError::NoCompiler)?;
