@@ -55,7 +55,8 @@ pub(crate) fn open(
     options: SessionOptions,
     output: &Output,
 ) -> Result<Session> {
-    let has_gpu_code = model.manifest().targets.iter().any(|t| matches!(t.target, Target::Cuda { .. }));
+    let has_gpu_code =
+        model.manifest().targets.iter().any(|t| matches!(t.target, Target::Cuda { .. }));
     match device {
         DeviceName::Cpu => Ok(Session::cpu(model, options)?),
         // Where an artifact has code for both, the processor; it needs nothing.
@@ -85,7 +86,8 @@ pub(crate) fn open(
 /// Shows what the software device has found in this process, if it was used; an error if that was one.
 pub(crate) fn report(output: &Output) -> Result<Exit> {
     let Some(text) = software_findings() else { return Ok(Exit::Success) };
-    let value: Value = serde_json::from_str(&text?).context("reading the software device's findings")?;
+    let value: Value =
+        serde_json::from_str(&text?).context("reading the software device's findings")?;
     let findings = value["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut printer = Printer::default();
     let (mut errors, mut warnings) = (0u64, 0u64);

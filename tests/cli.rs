@@ -722,12 +722,17 @@ fn what_the_emulator_finds_is_shown_with_its_line() {
     let arguments = ["emulate", "add.ptx", "--block", "64", "--arg", "random=f32[64]:1"];
     let arguments = [&arguments[..], &["--arg", "out=f32[64]"]].concat();
     let ran = place.run(&arguments).ends(10, &["errors in `add`"]);
-    for part in ["error[out-of-bounds]", "add.ptx:16:", "16 |     ld.global.f32 %f2, [%rd1+4];", "^^^^^^"] {
+    for part in
+        ["error[out-of-bounds]", "add.ptx:16:", "16 |     ld.global.f32 %f2, [%rd1+4];", "^^^^^^"]
+    {
         assert!(ran.out.contains(part), "`{part}` is not in:\n{}", ran.out);
     }
     let ran = place.run(&[&["--json"], &arguments[..]].concat()).ends(10, &[]);
     let finding = ran.event("finding");
-    assert_eq!((&finding["kind"], &finding["at"]["ptx_line"]), (&"out-of-bounds".into(), &16.into()));
+    assert_eq!(
+        (&finding["kind"], &finding["at"]["ptx_line"]),
+        (&"out-of-bounds".into(), &16.into())
+    );
     assert_eq!(finding["at"]["warp"], 1);
 }
 
@@ -740,14 +745,28 @@ fn without_a_gpu_the_software_device_is_used_and_said() {
     let place = Place::new();
     let input = format!("x=[[{}]]", ["0.5"; 12].join(","));
     let zfa = artifact();
-    let ran = place.run(&["--json", "run", &zfa, "--device", "cuda", "--input", &input, "--output", "z.safetensors"]);
+    let ran = place.run(&[
+        "--json",
+        "run",
+        &zfa,
+        "--device",
+        "cuda",
+        "--input",
+        &input,
+        "--output",
+        "z.safetensors",
+    ]);
     let said: Vec<&str> = ran.err.lines().collect();
     assert_eq!(said.len(), 1, "{}", ran.err);
     assert!(said[0].contains("running on the software device"), "{}", ran.err);
     let ran = ran.ends(0, &[]);
     ran.event("output");
-    let read = |name: &str| tensor_io::read_safetensors(&place.path(name)).expect("outputs").remove(0).1.to_f64();
-    place.run(&["run", &zfa, "--device", "cpu", "--input", &input, "--output", "c.safetensors"]).ends(0, &[]);
+    let read = |name: &str| {
+        tensor_io::read_safetensors(&place.path(name)).expect("outputs").remove(0).1.to_f64()
+    };
+    place
+        .run(&["run", &zfa, "--device", "cpu", "--input", &input, "--output", "c.safetensors"])
+        .ends(0, &[]);
     for (a, b) in read("z.safetensors").into_iter().zip(read("c.safetensors")) {
         assert!((a - b).abs() < 1e-5, "{a} instead of {b}");
     }

@@ -85,8 +85,7 @@ fn on_the_cpu(pt2: &Path) -> Result<(), Failed> {
 /// Everything that is wrong with a step, as text.
 fn problems(machine: &Machine, outcome: &Outcome, problems: &mut Vec<String>) {
     let program = machine.program();
-    let (doc, origin) =
-        (&program.kernels[outcome.kernel].doc, &program.steps[outcome.step].origin);
+    let (doc, origin) = (&program.kernels[outcome.kernel].doc, &program.steps[outcome.step].origin);
     for finding in outcome.report.errors() {
         problems.push(format!("{doc} for {origin}: {finding}"));
     }
@@ -107,11 +106,10 @@ fn on_the_emulator(pt2: &Path) -> Result<(), Failed> {
     let options = zeroforge_emulator::Options { threads: 1, ..Default::default() };
     for (i, case) in &expected.cases {
         let checks = StepChecks { reference: false, options: options.clone() };
-        let outputs = reference.call(
-            case.inputs.clone(),
-            &mut |_, _| checks.clone(),
-            &mut |_| ControlFlow::Continue(()),
-        )?;
+        let outputs =
+            reference.call(case.inputs.clone(), &mut |_, _| checks.clone(), &mut |_| {
+                ControlFlow::Continue(())
+            })?;
         let outputs = outputs.ok_or("the call ended early")?;
         check(*i, case, &outputs, &|name| Ok(reference.state(name)?), &expected)?;
     }
@@ -120,14 +118,11 @@ fn on_the_emulator(pt2: &Path) -> Result<(), Failed> {
     for (i, case) in &expected.cases {
         let checks = StepChecks { reference: true, options: options.clone() };
         let mut outcomes = Vec::new();
-        let outputs = machine.call(
-            case.inputs.clone(),
-            &mut |_, _| checks.clone(),
-            &mut |outcome| {
+        let outputs =
+            machine.call(case.inputs.clone(), &mut |_, _| checks.clone(), &mut |outcome| {
                 outcomes.push(outcome);
                 ControlFlow::Continue(())
-            },
-        )?;
+            })?;
         let mut wrong = Vec::new();
         outcomes.iter().for_each(|o| problems(&machine, o, &mut wrong));
         if !wrong.is_empty() {

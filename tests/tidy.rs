@@ -88,8 +88,7 @@ fn unsafe_code_is_where_the_page_allows_it() {
     let mut files = Vec::new();
     sources(&root().join("crates/compiler/src"), &mut files);
     sources(&root().join("crates/emulator/src"), &mut files);
-    let places =
-        ["cuda/nvrtc.rs", "memory/bytes.rs", "memory/device.rs", "ops/wgmma/product.rs"];
+    let places = ["cuda/nvrtc.rs", "memory/bytes.rs", "memory/device.rs", "ops/wgmma/product.rs"];
     for path in files {
         let allowed = places.iter().any(|p| path.ends_with(p));
         let text = std::fs::read_to_string(&path).expect("UTF-8 source");

@@ -14,9 +14,9 @@ use zeroforge_compiler::reference;
 use zeroforge_runtime::bind::Bound;
 use zeroforge_runtime::{RunError, Tensor};
 
+use crate::VerifyError;
 use crate::machine::Machine;
 use crate::snapshot::Snapshot;
-use crate::VerifyError;
 
 /// A size that leaves a rest in every tile and is small enough to be quick.
 const SIZE: i64 = 17;

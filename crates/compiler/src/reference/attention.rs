@@ -6,7 +6,7 @@ use zeroforge_artifact::DType;
 use zeroforge_artifact::abi::zf_attention_params;
 
 use super::view::{Block, View};
-use super::{Fault, Memory, Output, count, parallel, plain, stored};
+use super::{Fault, MAX_LENGTH, Memory, Output, count, parallel, plain, stored};
 use crate::kernel_spec::{AttentionSpec, MaskKind};
 
 struct Problem<'a> {
@@ -43,7 +43,10 @@ pub(super) fn compute(
     let keys = size(offset_of!(zf_attention_params, keys))?;
     let rows = stored(&[batch, heads, queries])?;
     stored(&[rows as i64, spec.value_dim])?;
-    stored(&[keys])?;
+    count(&[keys])?;
+    if keys > 8 * MAX_LENGTH {
+        return Err(Fault::Sizes(format!("attention to {keys} keys")));
+    }
     if rows == 0 {
         return Ok(Vec::new());
     }
@@ -68,7 +71,12 @@ pub(super) fn compute(
         let mut output = Output::new(spec.dtype);
         for row in range {
             let row = row as i64;
-            problem.row(row / queries / heads, row / queries % heads, row % queries, &mut output)?;
+            problem.row(
+                row / queries / heads,
+                row / queries % heads,
+                row % queries,
+                &mut output,
+            )?;
         }
         Ok(output)
     })?;
@@ -134,13 +142,7 @@ impl Problem<'_> {
         Ok(scores)
     }
 
-    fn row(
-        &self,
-        batch: i64,
-        head: i64,
-        query: i64,
-        output: &mut Output,
-    ) -> Result<(), Fault> {
+    fn row(&self, batch: i64, head: i64, query: i64, output: &mut Output) -> Result<(), Fault> {
         let round = |v: f64| plain::round(self.spec.dtype, v);
         let scores = self.scores(batch, head, query)?;
         // A row that sees nothing is zero.

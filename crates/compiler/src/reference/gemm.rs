@@ -7,7 +7,7 @@ use zeroforge_artifact::abi::{zf_gemm_params, zf_operand};
 
 use super::evaluate::{Evaluator, Value};
 use super::view::{Block, View};
-use super::{Fault, Memory, Output, Values, count, parallel, plain, stored};
+use super::{Fault, MAX_LENGTH, Memory, Output, Values, count, parallel, plain, stored};
 use crate::kernel_spec::{BLayout, GemmSpec};
 use crate::loop_analysis::needed;
 
@@ -46,7 +46,9 @@ pub(super) fn compute(
     stored(&[batch[0], batch[1], m, n])?;
     let work = count(&[batch[0], batch[1], m, n, k.max(1)])?;
     // One row of A and one block of B's columns are held.
-    stored(&[k, COLUMNS])?;
+    if k > MAX_LENGTH {
+        return Err(Fault::Sizes(format!("products of length {k}")));
+    }
 
     let mut extras = Vec::new();
     let mut strides = Vec::new();
@@ -153,7 +155,7 @@ impl Problem<'_> {
     ) -> Result<(Vec<(f64, f64)>, f64), Fault> {
         let width = COLUMNS.min(self.n - first).max(0);
         let (view, strides) = &self.b;
-        let mut b: Vec<(f64, T::Operand)> = Vec::with_capacity((self.k.max(0) * width) as usize);
+        let mut b: Vec<(f64, T::Operand)> = Vec::new();
         for k in 0..self.k {
             for n in first..first + width {
                 let inside = match layout {

@@ -20,8 +20,8 @@ use zeroforge_artifact::DType;
 
 use crate::kernel_spec::KernelSpec;
 pub use verdict::{Verdict, judge};
-pub use view::element;
 use view::Block;
+pub use view::element;
 
 /// Memory as a launch finds it.
 pub trait Memory: Sync {
@@ -129,7 +129,11 @@ impl Output {
 }
 
 /// Most elements that one launch may write.
-const MAX_ELEMENTS: u64 = 1 << 28;
+const MAX_ELEMENTS: u64 = 1 << 27;
+/// Most instructions that one launch of a loop nest may take; a few minutes.
+const MAX_WORK: u64 = 1 << 35;
+/// Longest axis of a contraction, of rows that are held.
+const MAX_LENGTH: i64 = 1 << 18;
 
 /// What a launch of a kernel with these parameters writes.
 pub fn compute(
@@ -148,9 +152,7 @@ pub fn compute(
 /// Product of sizes, each at least 0.
 fn count(sizes: &[i64]) -> Result<u64, Fault> {
     let product = sizes.iter().try_fold(1u64, |p, &n| p.checked_mul(u64::try_from(n).ok()?));
-    product
-        .filter(|&n| n <= 1 << 48)
-        .ok_or_else(|| Fault::Sizes(format!("sizes of {sizes:?}")))
+    product.filter(|&n| n <= 1 << 48).ok_or_else(|| Fault::Sizes(format!("sizes of {sizes:?}")))
 }
 
 /// Like [`count`], for elements that are stored.

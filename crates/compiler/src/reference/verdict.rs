@@ -124,7 +124,8 @@ fn one(output: &Output, memory: &dyn Memory) -> Verdict {
             let finite = |i: usize| exact[i].is_finite() && plain[i].is_finite();
             let scale = (0..exact.len()).filter(|&i| finite(i)).map(|i| exact[i].abs());
             let scale = scale.fold(0.0, f64::max);
-            let errors = (0..exact.len()).filter(|&i| finite(i)).map(|i| (exact[i] - plain[i]).abs());
+            let errors =
+                (0..exact.len()).filter(|&i| finite(i)).map(|i| (exact[i] - plain[i]).abs());
             verdict.plain_error = errors.fold(0.0, f64::max);
             verdict.allowed = ALLOWANCE * verdict.plain_error
                 + unit(output.dtype, scale).max(unit(sum_type(output.dtype), *summed));

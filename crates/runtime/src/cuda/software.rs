@@ -108,8 +108,7 @@ pub(crate) fn is_loaded() -> bool {
 pub(crate) fn register(code: &[u8], ptx: &[u8]) -> Result<(), RunError> {
     let Some(software) = SOFTWARE.get() else { return Ok(()) };
     // SAFETY: both pointers are to as many bytes as the lengths say; the call copies what it keeps.
-    let result =
-        unsafe { (software.register)(code.as_ptr(), code.len(), ptx.as_ptr(), ptx.len()) };
+    let result = unsafe { (software.register)(code.as_ptr(), code.len(), ptx.as_ptr(), ptx.len()) };
     match result {
         0 => Ok(()),
         code => Err(refuse(format!("a kernel's PTX was refused (CUDA error {code})"))),
