@@ -83,7 +83,9 @@ class Driver:
 
     def findings(self):
         """What the checkers found since the last call."""
-        buffer = ctypes.create_string_buffer(1 << 20)
-        self.lib.zfFindings(buffer, ctypes.c_size_t(len(buffer)))
-        self.lib.zfClearFindings()
-        return json.loads(buffer.value.decode() or "[]")
+        size = ctypes.c_size_t()
+        self.call("zfFindings", None, ctypes.byref(size))
+        buffer = ctypes.create_string_buffer(size.value + 1)
+        self.call("zfFindings", buffer, ctypes.byref(size))
+        self.call("zfClearFindings")
+        return json.loads(buffer.value.decode())["findings"]

@@ -31,11 +31,11 @@ pub fn parse(text: &str) -> Result<zeroforge_ptx::Module, ImageError> {
             return fail(Error::INVALID_PTX, message);
         }
     };
-    if module.version > (9, 1) {
+    if module.version >= (10, 0) {
         let (major, minor) = module.version;
         return fail(
             Error::UNSUPPORTED_PTX_VERSION,
-            format!("PTX {major}.{minor} is newer than 9.1, which this driver knows"),
+            format!("PTX {major}.{minor} is newer than 9.x, which this driver knows"),
         );
     }
     if let Some(target) = module.targets.first().filter(|t| !runs(t)) {

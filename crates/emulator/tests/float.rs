@@ -231,7 +231,8 @@ fn extremes_order_zeros_and_nan() {
 #[test]
 fn tests_of_classes() {
     let a = floats32(13, N);
-    let cases: [(&str, fn(f32) -> bool); 6] = [
+    type Case = (&'static str, fn(f32) -> bool);
+    let cases: [Case; 6] = [
         ("finite", f32::is_finite),
         ("infinite", f32::is_infinite),
         ("number", |x| !x.is_nan()),

@@ -7,6 +7,9 @@
 //!
 //! Actors are those of one cluster. What was seen of other clusters, through atomics and fences in global
 //! memory, is kept apart: most kernels never see any.
+//!
+//! Lanes of a warp that release (or fence) without the others give what they did themselves, and what all did
+//! before the lanes were last ordered. What they did themselves is kept as a part: it covers these lanes only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +21,74 @@ struct Seen {
     /// Of those, what a proxy fence made visible to async accesses of shared and of global memory.
     fenced_shared: Vec<u32>,
     fenced_global: Vec<u32>,
+    /// What some lanes of an actor did, beyond the above.
+    parts: Vec<Part>,
 }
+
+/// What some lanes of a warp did up to a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    actor: u32,
+    count: u32,
+    lanes: u32,
+    /// For which accesses: [`GENERIC`], [`SHARED`], [`GLOBAL`].
+    kinds: u8,
+}
+
+/// Seen by any access; by async accesses of shared memory; by those of global memory.
+pub(crate) const GENERIC: u8 = 1;
+pub(crate) const SHARED: u8 = 2;
+pub(crate) const GLOBAL: u8 = 4;
 
 impl Seen {
     fn join(&mut self, from: &Seen) {
         join(&mut self.generic, &from.generic);
         join(&mut self.fenced_shared, &from.fenced_shared);
         join(&mut self.fenced_global, &from.fenced_global);
+        for &part in &from.parts {
+            self.add(part);
+        }
+        if !self.parts.is_empty() {
+            self.drop_covered();
+        }
+    }
+
+    fn list(&self, kind: u8) -> &[u32] {
+        match kind {
+            GENERIC => &self.generic,
+            SHARED => &self.fenced_shared,
+            _ => &self.fenced_global,
+        }
+    }
+
+    /// Takes away the parts that the whole covers.
+    fn drop_covered(&mut self) {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.retain(|p| {
+            let mut kinds = [GENERIC, SHARED, GLOBAL].into_iter().filter(|k| p.kinds & k != 0);
+            !kinds.all(|k| get(self.list(k), p.actor) >= p.count)
+        });
+        self.parts = parts;
+    }
+
+    fn add(&mut self, part: Part) {
+        let covers = |a: &Part, b: &Part| {
+            a.actor == b.actor
+                && a.count >= b.count
+                && b.lanes & !a.lanes == 0
+                && b.kinds & !a.kinds == 0
+        };
+        if !self.parts.iter().any(|p| covers(p, &part)) {
+            self.parts.retain(|p| !covers(&part, p));
+            self.parts.push(part);
+        }
+    }
+
+    /// Whether lanes of an actor are seen up to a count through parts.
+    fn has_parts(&self, actor: u32, count: u32, lanes: u32, kind: u8) -> bool {
+        let fits = |p: &&Part| p.actor == actor && p.count >= count && p.kinds & kind != 0;
+        let seen = self.parts.iter().filter(fits).fold(0, |all, p| all | p.lanes);
+        lanes & !seen == 0 && seen != 0
     }
 
     fn fence(&mut self, shared: bool, global: bool) {
@@ -34,7 +98,22 @@ impl Seen {
         if global {
             join(&mut self.fenced_global, &self.generic);
         }
+        for part in self.parts.iter_mut().filter(|p| p.kinds & GENERIC != 0) {
+            part.kinds |= kinds_of(shared, global);
+        }
     }
+}
+
+fn kinds_of(shared: bool, global: bool) -> u8 {
+    (if shared { SHARED } else { 0 }) | (if global { GLOBAL } else { 0 })
+}
+
+/// Lanes that release or fence for themselves: which, and the first count of their warp from which its lanes
+/// are not ordered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lanes {
+    pub(crate) mask: u32,
+    pub(crate) ordered_from: u32,
 }
 
 /// What an owner has seen of others.
@@ -121,6 +200,35 @@ impl Clock {
         self.tick();
     }
 
+    /// The same by some lanes only.
+    pub(crate) fn release_part_to(&mut self, object: &mut Clock, lanes: Lanes) {
+        let now = self.now();
+        let owner = self.owner;
+        self.own.generic[owner as usize] = lanes.ordered_from - 1;
+        object.acquire(self);
+        self.own.generic[owner as usize] = now;
+        object.own.add(Part { actor: owner, count: now, lanes: lanes.mask, kinds: GENERIC });
+        self.tick();
+    }
+
+    /// Whether lanes of an actor are seen up to a count, although the whole is not.
+    pub(crate) fn seen_part(&self, actor: u32, count: u32, lanes: u32, kind: u8) -> bool {
+        self.own.has_parts(actor, count, lanes, kind)
+    }
+
+    /// The same of another cluster.
+    pub(crate) fn seen_other_part(
+        &self,
+        cluster: u32,
+        actor: u32,
+        count: u32,
+        lanes: u32,
+        kind: u8,
+    ) -> bool {
+        let seen = self.others.as_ref().and_then(|o| o.get(&cluster));
+        seen.is_some_and(|s| s.has_parts(actor, count, lanes, kind))
+    }
+
     /// Starts a new count: later accesses are not covered by earlier releases.
     pub(crate) fn tick(&mut self) {
         let next = self.now() + 1;
@@ -151,7 +259,7 @@ impl Clock {
             return;
         }
         let mine = Arc::make_mut(self.others.get_or_insert_default());
-        if !object.own.generic.is_empty() {
+        if !object.own.generic.is_empty() || !object.own.parts.is_empty() {
             mine.entry(from).or_default().join(&object.own);
         }
         for (&cluster, seen) in object.others.iter().flat_map(|o| o.iter()) {
@@ -189,11 +297,28 @@ impl Clock {
         self.tick();
     }
 
+    /// The same by some lanes only: of the own accesses it covers theirs, and those before the lanes were
+    /// last ordered.
+    pub(crate) fn fence_proxy_part(&mut self, shared: bool, global: bool, lanes: Lanes) {
+        let now = self.now();
+        let owner = self.owner;
+        self.own.generic[owner as usize] = lanes.ordered_from - 1;
+        self.own.fence(shared, global);
+        self.own.generic[owner as usize] = now;
+        let kinds = kinds_of(shared, global);
+        self.own.add(Part { actor: owner, count: now, lanes: lanes.mask, kinds });
+        if let Some(others) = &mut self.others {
+            Arc::make_mut(others).values_mut().for_each(|s| s.fence(shared, global));
+        }
+        self.tick();
+    }
+
     /// Forgets everything; for objects that are used again.
     pub(crate) fn clear(&mut self) {
         self.own.generic.clear();
         self.own.fenced_shared.clear();
         self.own.fenced_global.clear();
+        self.own.parts.clear();
         self.others = None;
     }
 }
@@ -211,6 +336,31 @@ mod tests {
         b.acquire(&object);
         assert!(b.seen(0) >= before && b.seen(0) < after);
         assert_eq!(b.seen_async(0), 0);
+    }
+
+    #[test]
+    fn lanes_that_release_alone_give_their_own_and_what_was_ordered_before() {
+        let (mut a, mut b, mut object) = (Clock::of(0), Clock::of(1), Clock::default());
+        let before = a.now();
+        a.tick();
+        let ordered_from = a.now();
+        a.tick();
+        let after = a.now();
+        a.release_part_to(&mut object, Lanes { mask: 0b11, ordered_from });
+        b.acquire(&object);
+        assert!(b.seen(0) >= before && b.seen(0) < ordered_from);
+        assert!(b.seen_part(0, after, 0b10, GENERIC) && !b.seen_part(0, after, 0b110, GENERIC));
+        assert!(!b.seen_part(0, after + 1, 0b10, GENERIC) && !b.seen_part(0, after, 1, SHARED));
+        // Another lane releases too, later; both together are seen.
+        a.release_part_to(&mut object, Lanes { mask: 0b100, ordered_from });
+        b.acquire(&object);
+        assert!(b.seen_part(0, after, 0b111, GENERIC) && !b.seen_part(0, after + 1, 1, GENERIC));
+        b.fence_proxy_of(true, false);
+        assert!(b.seen_part(0, after, 0b111, SHARED) && !b.seen_part(0, after, 0b111, GLOBAL));
+        // The whole takes the place of the parts.
+        a.release_to(&mut object);
+        b.acquire(&object);
+        assert!(b.seen(0) > after && !b.own.parts.iter().any(|p| p.kinds == GENERIC));
     }
 
     #[test]

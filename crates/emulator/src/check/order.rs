@@ -25,8 +25,9 @@ pub(crate) fn fence(warp: &mut Warp, cx: &Cx<'_>) {
     if let Some(handed) = warp.handed.take() {
         warp.clock.acquire_from(&handed, NOBODY, cx.cluster.race.cluster);
     }
-    warp.fenced = Some(Box::new(warp.clock.clone()));
-    warp.clock.tick();
+    let (mut seen, count) = (Clock::default(), warp.clock.now());
+    warp.release_to(&mut seen);
+    warp.fenced = Some(Box::new((seen, count)));
 }
 
 /// Adds what a location was handed to what the warp was.
@@ -40,7 +41,7 @@ fn give(warp: &Warp, cluster: u32, location: &mut Clock, replace: bool) {
         location.clear();
     }
     if let Some(fenced) = &warp.fenced {
-        location.acquire_from(fenced, cluster, NOBODY);
+        location.acquire_from(&fenced.0, cluster, NOBODY);
     }
 }
 

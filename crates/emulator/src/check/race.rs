@@ -203,7 +203,7 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
 /// itself seen by whoever takes that over, since they read its value: it counts as before the fence.
 pub(crate) fn count_of(warp: &Warp, strong_write: bool) -> u32 {
     match &warp.fenced {
-        Some(fenced) if strong_write => fenced.now(),
+        Some(fenced) if strong_write => fenced.1,
         _ => warp.clock.now(),
     }
 }

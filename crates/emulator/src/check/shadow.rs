@@ -8,7 +8,7 @@
 //! A read is forgotten when a later one that it happened before covers its bytes: whoever comes after the
 //! later one comes after both. A write replaces what it covers.
 
-use crate::check::clock::Clock;
+use crate::check::clock::{Clock, GENERIC, GLOBAL, SHARED};
 use crate::check::runs::Run;
 
 /// Bytes of a cell.
@@ -219,11 +219,26 @@ impl View<'_> {
             }
         }
         let (generic, fenced) = self.seen(old);
-        if generic < old.count {
+        if generic < old.count && !self.seen_part(old, new, GENERIC) {
             return Some(Conflict::Order);
         }
         let needs_fence = old_writes && new.is_async() && !old.is_async();
-        (needs_fence && fenced < old.count).then_some(Conflict::Fence)
+        let kind = if self.global { GLOBAL } else { SHARED };
+        let missing = needs_fence && fenced < old.count && !self.seen_part(old, new, kind);
+        missing.then_some(Conflict::Fence)
+    }
+
+    /// Whether the lanes of the older access released for themselves.
+    #[cold]
+    fn seen_part(&self, old: &Access, new: &Access, kind: u8) -> bool {
+        if old.is_range() {
+            return false;
+        }
+        let lanes = old.lanes(new.mask);
+        match old.cluster == self.cluster {
+            true => self.clock.seen_part(old.actor, old.count, lanes, kind),
+            false => self.clock.seen_other_part(old.cluster, old.actor, old.count, lanes, kind),
+        }
     }
 
     /// Whether `old` happened before `new`, fences aside.
@@ -553,6 +568,7 @@ impl Stripe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::clock::Lanes;
     use crate::machine::context::Random;
 
     /// An access with the numbers of those that it is known to come after.
@@ -576,8 +592,16 @@ mod tests {
         let mut all: [Vec<Done>; 16] = Default::default();
         for step in 0..200 {
             let w = random.below(WARPS);
-            match random.below(12) {
+            match random.below(13) {
                 0 | 1 => clocks[w].release_to(&mut object),
+                12 => {
+                    let ordered_from = ordered[w].max(clocks[w].unordered_from());
+                    let lanes = Lanes { mask: 1 + random.below(31) as u32, ordered_from };
+                    match random.below(3) {
+                        0 => clocks[w].fence_proxy_part(true, true, lanes),
+                        _ => clocks[w].release_part_to(&mut object, lanes),
+                    }
+                }
                 2 | 3 => clocks[w].acquire(&object),
                 4 => {
                     clocks[w].tick();

@@ -4,7 +4,7 @@
 //! fragments; the one with the lowest `pc` goes first, so that the others are met where the paths join
 //! again, as compilers lay code out. A fragment that waits lets the others run.
 
-use crate::check::clock::Clock;
+use crate::check::clock::{Clock, Lanes};
 use crate::ops::bulk::BulkState;
 use crate::ops::cp_async::CpAsyncState;
 use crate::ops::wgmma::WgmmaState;
@@ -69,8 +69,6 @@ pub(crate) struct Warp {
     pub(crate) carry: u32,
     /// Lanes that have not exited.
     pub(crate) live: u32,
-    /// Lanes that exist.
-    pub(crate) lanes: u32,
 
     /// Rank of the block in its cluster.
     pub(crate) rank: u32,
@@ -87,9 +85,9 @@ pub(crate) struct Warp {
     /// The warp's count when its lanes were last ordered among themselves (`bar.warp.sync`, barriers):
     /// accesses of different lanes race if both come after it.
     pub(crate) lanes_ordered: u32,
-    /// What the warp had seen at its last fence, which its strong writes hand on, and what its strong reads
+    /// What the warp had seen at its last fence, which its strong writes hand on, with its own count; and what its strong reads
     /// were handed, which its next fence takes over (PTX ISA 8.10, release and acquire patterns).
-    pub(crate) fenced: Option<Box<Clock>>,
+    pub(crate) fenced: Option<Box<(Clock, u32)>>,
     pub(crate) handed: Option<Box<Clock>>,
 
     /// A `barrier.red` whose result is not taken yet.
@@ -110,13 +108,12 @@ impl Warp {
         let first = index * LANES as u32;
         let count = (threads - first).min(LANES as u32);
         let lanes = if count == 32 { ALL } else { (1 << count) - 1 };
-        let mut tid = [[0; LANES]; 3];
-        for lane in 0..LANES {
-            let t = first + lane as u32;
-            tid[0][lane] = t % block[0];
-            tid[1][lane] = t / block[0] % block[1];
-            tid[2][lane] = t / (block[0] * block[1]);
-        }
+        let thread = |lane: usize| first + lane as u32;
+        let tid = [
+            std::array::from_fn(|lane| thread(lane) % block[0]),
+            std::array::from_fn(|lane| thread(lane) / block[0] % block[1]),
+            std::array::from_fn(|lane| thread(lane) / (block[0] * block[1])),
+        ];
         let mut r32 = vec![[0; LANES]; kernel.files.r32];
         r32.extend(kernel.files.constants32.iter().map(|&c| [c; LANES]));
         let mut r64 = vec![[0; LANES]; kernel.files.r64];
@@ -136,7 +133,6 @@ impl Warp {
             meet_at: u32::MAX,
             carry: 0,
             live: lanes,
-            lanes,
             rank,
             index,
             actor,
@@ -159,6 +155,28 @@ impl Warp {
     pub(crate) fn order_lanes(&mut self) {
         self.clock.tick();
         self.lanes_ordered = self.clock.now();
+    }
+
+    /// The lanes that execute, where they are not all that live; what they release is theirs alone.
+    fn some_lanes(&self) -> Option<Lanes> {
+        let ordered_from = self.lanes_ordered.max(self.clock.unordered_from());
+        (self.live & !self.mask != 0).then_some(Lanes { mask: self.mask, ordered_from })
+    }
+
+    /// Gives what the executing lanes have done and seen to an object that others will acquire from.
+    pub(crate) fn release_to(&mut self, object: &mut Clock) {
+        match self.some_lanes() {
+            Some(lanes) => self.clock.release_part_to(object, lanes),
+            None => self.clock.release_to(object),
+        }
+    }
+
+    /// `fence.proxy.async` by the executing lanes.
+    pub(crate) fn fence_proxy(&mut self, shared: bool, global: bool) {
+        match self.some_lanes() {
+            Some(lanes) => self.clock.fence_proxy_part(shared, global, lanes),
+            None => self.clock.fence_proxy_of(shared, global),
+        }
     }
 
     /// Whether every lane has exited.
@@ -304,11 +322,6 @@ impl Warp {
             }
         }
         self.meet_at = 0;
-    }
-
-    /// Lanes that an instruction on whole warps must have: those that live.
-    pub(crate) fn is_converged(&self) -> bool {
-        self.active == self.live
     }
 
     /// Parks the running fragment until other lanes come to this instruction.

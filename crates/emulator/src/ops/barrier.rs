@@ -140,7 +140,7 @@ fn execute(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     barrier.warps |= 1 << warp.index;
     // An arrival counts the warp's whole width (PTX ISA 9.7.13.1).
     barrier.arrived += if op.aligned { 32 } else { warp.mask.count_ones() };
-    warp.clock.release_to(&mut barrier.gathering);
+    warp.release_to(&mut barrier.gathering);
     warp.order_lanes();
     if let Action::Reduce(how) = op.action {
         let (p, negated) = op.predicate;

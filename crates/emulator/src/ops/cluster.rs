@@ -224,10 +224,10 @@ fn arrive(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     barrier.arrived += new.count_ones();
     barrier.gathering_order.acquire(&warp.clock);
     if inst.imm & RELAXED == 0 {
-        warp.clock.release_to(&mut barrier.gathering);
+        warp.release_to(&mut barrier.gathering);
     } else if let Some(fenced) = &warp.fenced {
         // A fence before it makes a relaxed arrival release what came before the fence (PTX ISA 8.8).
-        barrier.gathering.acquire(fenced);
+        barrier.gathering.acquire(&fenced.0);
     }
     warp.order_lanes();
     if twice != 0 {

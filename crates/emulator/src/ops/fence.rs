@@ -40,7 +40,7 @@ pub(crate) fn decode(_d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reas
 }
 
 fn fence_proxy(warp: &mut Warp, shared: bool, global: bool) -> Step {
-    warp.clock.fence_proxy_of(shared, global);
+    warp.fence_proxy(shared, global);
     Step::Next
 }
 

@@ -233,8 +233,9 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
         });
         return true;
     }
-    // PTX ISA 8.6, 9.7.13.4: others' blocks and the async proxy see an init only after a fence.
-    let needs_fence = how == Use::Copy || (how == Use::Arrive && place.rank != own);
+    // PTX ISA 9.7.13.4: other blocks see an init only after a fence. A copy of the own block does not need
+    // one: its mbarrier operand goes through the generic proxy (PTX ISA 9.7.9.25).
+    let needs_fence = place.rank != own && matches!(how, Use::Copy | Use::Arrive);
     let fenced = warp.clock.seen_async(actor) >= count || fence_seen;
     if needs_fence && !fenced {
         findings.add(FindingKind::MissingProxyFence, who, Some(shadow.init_by), address, || {
@@ -311,13 +312,7 @@ pub(crate) fn complete_tx(
     state.events += 1;
 }
 
-fn add_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    bytes: i64,
-    who: Who,
-) {
+fn add_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, bytes: i64, who: Who) {
     let cta = &mut state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let tx = t.tx() + bytes;
@@ -339,7 +334,7 @@ fn add_transactions(
 /// Gives what a warp did before to the waiters of the current phase.
 pub(crate) fn release(cx: &mut Cx<'_>, warp: &mut Warp, place: Place) {
     if let Some(shadow) = shadow(cx.cluster, place) {
-        warp.clock.release_to(&mut shadow.gathering);
+        warp.release_to(&mut shadow.gathering);
     }
 }
 
@@ -351,7 +346,7 @@ pub(crate) fn release_copies(
     (actor, count): (u32, u32),
 ) {
     if let Some(shadow) = shadow(cx.cluster, place) {
-        warp.clock.release_to(&mut shadow.gathering);
+        warp.release_to(&mut shadow.gathering);
         shadow.gathering.see_generic(actor, count);
     }
 }
@@ -538,12 +533,7 @@ pub(crate) fn range_access(
 }
 
 /// Reports an mbarrier whose announced and arrived bytes disagree.
-fn report_transactions(
-    state: &mut ClusterState,
-    env: &Env<'_>,
-    place: Place,
-    at: Option<Who>,
-) {
+fn report_transactions(state: &mut ClusterState, env: &Env<'_>, place: Place, at: Option<Who>) {
     let cta = &state.ctas[place.rank as usize];
     let t = load(cta, place.offset);
     let Some(s) = cta.mbarriers.get(&place.offset) else { return };

@@ -7,9 +7,7 @@ use crate::check::{Kind, WarpAccess, global_access, lanes, shared_access};
 use crate::machine::context::Cx;
 use crate::machine::warp::{LANES, Warp};
 use crate::memory::window;
-use crate::ops::memory::{
-    drop_misaligned, drop_outside_shared, report_outside_global, resolve,
-};
+use crate::ops::memory::{drop_misaligned, drop_outside_shared, report_outside_global, resolve};
 use crate::program::decode::{Decoder, Reason, space_of};
 use crate::program::inst::{Addr, AddrBase, Detail, Inst, Step, Value};
 use crate::report::FindingKind;
@@ -115,7 +113,9 @@ fn set(fields: &mut Fields, op: &TensormapOp, value: u64) -> Result<(), String> 
             fields.dtype = *ty.ok_or_else(|| format!("element type {value} is not on Hopper"))?;
         }
         Field::Interleave => fields.interleave = value.min(255) as u8,
-        Field::Swizzle if value > 3 => return Err(format!("swizzle mode {value} is not on Hopper")),
+        Field::Swizzle if value > 3 => {
+            return Err(format!("swizzle mode {value} is not on Hopper"));
+        }
         Field::Swizzle => fields.swizzle = value as u8,
         Field::Fill => fields.oob_fill = value.min(255) as u8,
     }
@@ -126,13 +126,8 @@ fn set(fields: &mut Fields, op: &TensormapOp, value: u64) -> Result<(), String> 
 fn watch(cx: &mut Cx<'_>, warp: &mut Warp, lane: usize, address: u64, kind: Kind, shared: bool) {
     for at in (0..TENSOR_MAP_BYTES as u64).step_by(16) {
         let addresses = [address + at; LANES];
-        let access = WarpAccess {
-            kind,
-            addresses: &addresses,
-            lanes: 1 << lane,
-            bytes: 16,
-            strong: false,
-        };
+        let access =
+            WarpAccess { kind, addresses: &addresses, lanes: 1 << lane, bytes: 16, strong: false };
         match shared {
             true => {
                 shared_access(cx, warp, &access);
@@ -145,7 +140,13 @@ fn watch(cx: &mut Cx<'_>, warp: &mut Warp, lane: usize, address: u64, kind: Kind
 }
 
 /// Reads the map of a lane from shared or global memory.
-fn read(cx: &mut Cx<'_>, warp: &Warp, lane: usize, address: u64, shared: bool) -> Option<[u8; 128]> {
+fn read(
+    cx: &mut Cx<'_>,
+    warp: &Warp,
+    lane: usize,
+    address: u64,
+    shared: bool,
+) -> Option<[u8; 128]> {
     let mut bytes = [0; TENSOR_MAP_BYTES];
     if shared {
         let (rank, offset) = window::split_shared(address as u32, cx.rank);

@@ -103,11 +103,11 @@ pub(crate) struct WgmmaState {
 /// What the warps of a warpgroup must agree about, and operands that they share.
 #[derive(Debug, Default)]
 pub(crate) struct WarpgroupState {
-    /// Per warp, the group up to which it came to wait.
-    waited: [u64; 4],
     /// Wgmmas that not all four warps have executed; the first has number `first`.
     sequence: VecDeque<Shared>,
     first: u64,
+    /// Per warp, the group up to which it came to wait.
+    waited: [u64; 4],
     units: HashMap<UnitsKey, Arc<[u32]>>,
     cache: Vec<Spread>,
     /// The place in `cache` that is given up next.
@@ -295,13 +295,16 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     // A wgmma is one operation of four warps: it is complete for none of them before all have started it and
     // its operands are read. Kernels rely on it: one thread of the warpgroup frees the slot of a pipeline.
+    let threads = cx.env.config.block.iter().product::<u32>();
+    // Of a warpgroup that is not whole, which was reported, the others never come.
+    let whole = (warp.index / 4 + 1) * 128 <= threads;
     let state = &mut cx.cta().warpgroups[(warp.index / 4) as usize];
     let own = &mut state.waited[(warp.index % 4) as usize];
-    if *own < group {
-        *own = group;
-        cx.cluster.events += 1;
-    }
-    if !cx.cta().warpgroups[(warp.index / 4) as usize].all_waited(group) {
+    let first = *own < group;
+    *own = group.max(*own);
+    let all = state.all_waited(group);
+    cx.cluster.events += u64::from(first);
+    if whole && !all {
         warp.wait = Some(Wait::Warpgroup { index: warp.index / 4, group });
         return Step::Wait;
     }
