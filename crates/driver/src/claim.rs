@@ -87,7 +87,7 @@ pub fn claim() -> Result<(), String> {
     // SAFETY: only the address is taken.
     let found = unsafe { own.get::<usize>(b"zfClaimNames") };
     let found = found.map_err(|_| "libcuda.so.1 is another library".to_owned())?;
-    if found.into_raw() as usize != crate::extension::zfClaimNames as *const () as usize {
+    if !std::ptr::eq(found.into_raw(), crate::extension::zfClaimNames as *const _) {
         return Err("libcuda.so.1 is another copy of this library".to_owned());
     }
     let file = memfd_create("libcuda.so", MemfdFlags::CLOEXEC).map_err(|e| e.to_string())?;

@@ -169,7 +169,7 @@ pub struct Allocation {
     /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
     pub id: u64,
     /// Host memory of the driver's own.
-    pub host: Option<HostBlock>,
+    pub host: Option<Arc<HostBlock>>,
     /// A free is queued in a stream.
     pub freeing: bool,
 }
@@ -214,6 +214,8 @@ pub struct State {
     pub reservations: BTreeMap<u64, Reservation>,
     /// Live allocations by address.
     pub allocations: BTreeMap<u64, Allocation>,
+    /// Host memory that was given back and that operations under way may still touch.
+    pub graveyard: Vec<Arc<HostBlock>>,
     /// What the checkers found.
     pub findings: Vec<zeroforge_emulator::Finding>,
     /// Findings that were not kept.
@@ -249,6 +251,7 @@ impl State {
             physical: BTreeMap::new(),
             reservations: BTreeMap::new(),
             allocations: BTreeMap::new(),
+            graveyard: Vec::new(),
             findings: Vec::new(),
             dropped_findings: 0,
             now: 0,

@@ -317,6 +317,14 @@ fn finish(s: &mut State, handle: Handle, op: &Op, outcome: Outcome) {
     if stream.dead && stream.queue.is_empty() {
         s.streams.remove(&handle);
     }
+    bury(s);
+}
+
+/// Gives host memory back that no operation under way can touch any more.
+pub fn bury(s: &mut State) {
+    if s.streams.values().all(|st| st.running.is_none()) {
+        s.graveyard.clear();
+    }
 }
 
 /// Waits until something is true, running what can run.

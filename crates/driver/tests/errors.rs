@@ -154,7 +154,7 @@ fn broken_ptx_says_where_in_the_error_log() {
 fn a_bare_cubin_is_refused_until_its_ptx_is_registered() {
     let own = Own::new();
     // An ELF header with nothing behind it.
-    let mut cubin = vec![0u8; 64];
+    let mut cubin = [0u8; 64];
     cubin[..5].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2]);
     cubin[63] = 7;
     let load = || {
