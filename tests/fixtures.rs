@@ -6,6 +6,8 @@
 //! (`make test` installs it with `zeroforge toolchain install`); without it these tests are ignored and the reason
 //! printed.
 //!
+//! `verify/NAME` is what `zeroforge verify` does with it: sizes and inputs of its own.
+//!
 //! `FIXTURE=name cargo test --test fixtures` runs those whose name contains `name`.
 
 mod expected;
@@ -134,6 +136,20 @@ fn on_the_emulator(pt2: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
+/// What `zeroforge verify` does: sizes and inputs are its own.
+fn verified(pt2: &Path) -> Result<(), Failed> {
+    let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels"));
+    let (model, _) = open(pt2, Target::SM_90A, cache)?;
+    let options = zeroforge_verify::Options { threads: 1, ..Default::default() };
+    let summary = zeroforge_verify::verify(&model, &options, &mut |_| {})?;
+    let failed: Vec<String> =
+        summary.kernels.iter().filter(|k| !k.passed()).map(|k| format!("{k:?}")).collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed.join("\n").into()),
+    }
+}
+
 /// Why device code cannot be compiled here.
 fn no_compiler() -> Option<String> {
     match find_nvrtc() {
@@ -153,8 +169,11 @@ fn main() {
         // torch 2.8 keeps weights in a pickle: refused with the way out.
         let pickled = name.ends_with("_torch28");
         if !pickled {
-            let path = path.clone();
+            let (path, verify_path) = (path.clone(), path.clone());
             let trial = Trial::test(format!("device/{name}"), move || on_the_emulator(&path));
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+            let path = verify_path;
+            let trial = Trial::test(format!("verify/{name}"), move || verified(&path));
             trials.push(trial.with_ignored_flag(missing.is_some()));
         }
         trials.push(Trial::test(name, move || {
