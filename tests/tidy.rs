@@ -77,7 +77,7 @@ fn the_run_side_is_separate() {
 
 #[test]
 fn unsafe_code_is_where_the_page_allows_it() {
-    for name in ["artifact", "graph", "import", "ptx"] {
+    for name in ["artifact", "graph", "import", "ptx", "verify"] {
         let lib = read(format!("crates/{name}/src/lib.rs"));
         assert!(lib.contains("#![forbid(unsafe_code)]"), "crates/{name} does not forbid unsafe");
     }
@@ -88,8 +88,7 @@ fn unsafe_code_is_where_the_page_allows_it() {
     let mut files = Vec::new();
     sources(&root().join("crates/compiler/src"), &mut files);
     sources(&root().join("crates/emulator/src"), &mut files);
-    let places =
-        ["cuda/nvrtc.rs", "memory/bytes.rs", "memory/device.rs", "ops/wgmma/product.rs"];
+    let places = ["cuda/nvrtc.rs", "memory/bytes.rs", "memory/device.rs", "ops/wgmma/product.rs"];
     for path in files {
         let allowed = places.iter().any(|p| path.ends_with(p));
         let text = std::fs::read_to_string(&path).expect("UTF-8 source");

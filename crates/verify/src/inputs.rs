@@ -8,24 +8,26 @@
 use std::borrow::Cow;
 
 use half::{bf16, f16};
-use zeroforge_artifact::program::{Place, Program};
+use zeroforge_artifact::program::{Place, Program, SymbolDecl};
 use zeroforge_artifact::{DType, ExprError};
 use zeroforge_compiler::reference;
 use zeroforge_runtime::bind::Bound;
 use zeroforge_runtime::{RunError, Tensor};
 
+use crate::VerifyError;
 use crate::machine::Machine;
 use crate::snapshot::Snapshot;
-use crate::VerifyError;
 
-/// A size that is large enough to fill more than one tile somewhere and small enough to be quick.
-const SIZE: i64 = 16;
+/// A size that leaves a rest in every tile and is small enough to be quick.
+const SIZE: i64 = 17;
+/// The size of a batch: of axes that are the first of their inputs, before another one of free size.
+const BATCH: i64 = 3;
 /// Sizes to try where guards refuse the usual one.
-const OTHER_SIZES: [i64; 11] = [32, 8, 64, 24, 48, 12, 4, 128, 2, 1, 256];
+const OTHER_SIZES: [i64; 12] = [16, 32, 8, 64, 24, 48, 12, 4, 128, 2, 1, 256];
 /// Largest integer that is tried.
 const LARGEST: i64 = 1 << 31;
 
-/// A value for every size of a program: as given, else near 16, so that all conditions hold.
+/// A value for every size of a program: as given, else near 16 (batches smaller), so that all conditions hold.
 pub fn sizes(program: &Program, given: &[(String, i64)]) -> Result<Vec<i64>, VerifyError> {
     for (name, _) in given {
         if !program.symbols.iter().any(|s| s.name == *name) {
@@ -36,14 +38,16 @@ pub fn sizes(program: &Program, given: &[(String, i64)]) -> Result<Vec<i64>, Ver
             )));
         }
     }
+    let batches = batches(program);
     let with = |size: i64| -> Vec<i64> {
-        let value = |s: &zeroforge_artifact::program::SymbolDecl| {
+        let value = |(i, s): (usize, &SymbolDecl)| {
+            let size = if batches.contains(&i) { BATCH.min(size) } else { size };
             match given.iter().find(|g| g.0 == s.name) {
                 Some(&(_, value)) => value,
                 None => size.clamp(s.range.min, s.range.max.max(s.range.min)),
             }
         };
-        program.symbols.iter().map(value).collect()
+        program.symbols.iter().enumerate().map(value).collect()
     };
     let mut refused = String::new();
     for size in [SIZE].into_iter().chain(OTHER_SIZES) {
@@ -57,6 +61,26 @@ pub fn sizes(program: &Program, given: &[(String, i64)]) -> Result<Vec<i64>, Ver
     Err(VerifyError::Sizes(format!(
         "no sizes were found that the model allows ({refused}); give them with --size"
     )))
+}
+
+/// The sizes that are batches.
+fn batches(program: &Program) -> Vec<usize> {
+    let mut first = Vec::new();
+    let mut other = Vec::new();
+    for port in &program.inputs {
+        let symbols: Vec<Option<usize>> =
+            port.shape.iter().map(|e| e.as_symbol().map(|s| s.0 as usize)).collect();
+        let free = symbols.iter().flatten().count();
+        for (axis, symbol) in symbols.iter().enumerate() {
+            match symbol {
+                Some(s) if axis == 0 && free > 1 => first.push(*s),
+                Some(s) if axis > 0 => other.push(*s),
+                _ => {}
+            }
+        }
+    }
+    first.retain(|s| !other.contains(s));
+    first
 }
 
 /// Why sizes are not allowed; `None` if they are.
