@@ -449,18 +449,101 @@ impl TensorMap {
 
     /// The 128 bytes.
     pub fn encode(&self) -> [u8; TENSOR_MAP_BYTES] {
+        Fields {
+            dtype: self.dtype.raw() as u8,
+            rank: self.rank as u8,
+            interleave: self.interleave.raw() as u8,
+            swizzle: self.swizzle.raw() as u8,
+            l2_promotion: self.l2_promotion.raw() as u8,
+            oob_fill: self.oob_fill.raw() as u8,
+            address: self.address,
+            dims: self.dims,
+            strides: self.strides,
+            box_dims: self.box_dims,
+            element_strides: self.element_strides,
+        }
+        .to_bytes()
+    }
+
+    /// Reads 128 bytes that [`encode`](Self::encode) made, or that a kernel made with `tensormap.replace`.
+    pub fn decode(bytes: &[u8; TENSOR_MAP_BYTES]) -> Result<TensorMap, TensorMapError> {
+        let f = Fields::from_bytes(bytes)?;
+        let broken = TensorMapError::NotATensorMap("the tensor map has fields out of range");
+        let rank = usize::from(f.rank);
+        if rank == 0 || rank > MAX_RANK {
+            return Err(broken);
+        }
+        let (Some(dtype), Some(interleave), Some(swizzle), Some(l2_promotion), Some(oob_fill)) = (
+            DataType::from_raw(f.dtype.into()),
+            Interleave::from_raw(f.interleave.into()),
+            Swizzle::from_raw(f.swizzle.into()),
+            L2Promotion::from_raw(f.l2_promotion.into()),
+            OobFill::from_raw(f.oob_fill.into()),
+        ) else {
+            return Err(broken);
+        };
+        // The checksum keeps no one from making a map by hand: the rules hold all the same.
+        TensorMap::tiled(&TiledArguments {
+            dtype,
+            address: f.address,
+            dims: &f.dims[..rank],
+            strides: &f.strides[..rank - 1],
+            box_dims: &f.box_dims[..rank],
+            element_strides: &f.element_strides[..rank],
+            interleave,
+            swizzle,
+            l2_promotion,
+            oob_fill,
+        })
+    }
+}
+
+/// The fields of the 128 bytes, valid or not: kernels change them one by one (PTX ISA 9.7.9.27).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
+    pub(crate) dtype: u8,
+    pub(crate) rank: u8,
+    pub(crate) interleave: u8,
+    pub(crate) swizzle: u8,
+    l2_promotion: u8,
+    pub(crate) oob_fill: u8,
+    pub(crate) address: u64,
+    pub(crate) dims: [u64; MAX_RANK],
+    pub(crate) strides: [u64; MAX_RANK - 1],
+    pub(crate) box_dims: [u32; MAX_RANK],
+    pub(crate) element_strides: [u32; MAX_RANK],
+}
+
+impl Fields {
+    /// What a kernel starts from: it fills the 128 bytes with zeros and sets all fields.
+    const EMPTY: Fields = Fields {
+        dtype: 0,
+        rank: 0,
+        interleave: 0,
+        swizzle: 0,
+        l2_promotion: 0,
+        oob_fill: 0,
+        address: 0,
+        dims: [1; MAX_RANK],
+        strides: [0; MAX_RANK - 1],
+        box_dims: [1; MAX_RANK],
+        element_strides: [1; MAX_RANK],
+    };
+
+    pub(crate) fn to_bytes(self) -> [u8; TENSOR_MAP_BYTES] {
         let mut out = [0; TENSOR_MAP_BYTES];
         out[MAGIC_AT].copy_from_slice(&MAGIC);
-        out[8] = self.dtype.raw() as u8;
-        out[9] = self.rank as u8;
-        out[10] = self.interleave.raw() as u8;
-        out[11] = self.swizzle.raw() as u8;
-        out[12] = self.l2_promotion.raw() as u8;
-        out[13] = self.oob_fill.raw() as u8;
+        out[8] = self.dtype;
+        out[9] = self.rank;
+        out[10] = self.interleave;
+        out[11] = self.swizzle;
+        out[12] = self.l2_promotion;
+        out[13] = self.oob_fill;
         out[ADDRESS].copy_from_slice(&self.address.to_le_bytes());
         for (i, &dim) in self.dims.iter().enumerate() {
             // 2^32 is allowed, 0 is not.
-            out[field(DIMS, 4, i)].copy_from_slice(&((dim - 1) as u32).to_le_bytes());
+            let less = dim.wrapping_sub(1) as u32;
+            out[field(DIMS, 4, i)].copy_from_slice(&less.to_le_bytes());
         }
         for (i, &stride) in self.strides.iter().enumerate() {
             out[field(STRIDES, 5, i)].copy_from_slice(&stride.to_le_bytes()[..5]);
@@ -476,8 +559,7 @@ impl TensorMap {
         out
     }
 
-    /// Reads 128 bytes that [`encode`](Self::encode) made.
-    pub fn decode(bytes: &[u8; TENSOR_MAP_BYTES]) -> Result<TensorMap, TensorMapError> {
+    pub(crate) fn from_bytes(bytes: &[u8; TENSOR_MAP_BYTES]) -> Result<Fields, TensorMapError> {
         if bytes[MAGIC_AT] != MAGIC {
             return Err(TensorMapError::NotATensorMap(
                 "the 128 bytes are not a tensor map that this driver encoded",
@@ -488,39 +570,27 @@ impl TensorMap {
                 "the tensor map was changed after it was encoded: its checksum is wrong",
             ));
         }
-        let broken = TensorMapError::NotATensorMap("the tensor map has fields out of range");
-        let rank = usize::from(bytes[9]);
-        if rank == 0 || rank > MAX_RANK {
-            return Err(broken);
-        }
-        let dims: [u64; 5] = std::array::from_fn(|i| number(&bytes[field(DIMS, 4, i)]) + 1);
-        let strides: [u64; 4] = std::array::from_fn(|i| number(&bytes[field(STRIDES, 5, i)]));
-        let box_dims: [u32; 5] = std::array::from_fn(|i| number(&bytes[field(BOX, 2, i)]) as u32);
-        let element_strides: [u32; 5] =
-            std::array::from_fn(|i| u32::from(bytes[ELEMENT_STRIDES + i]));
-        let raw = |at: usize| u32::from(bytes[at]);
-        let (Some(dtype), Some(interleave), Some(swizzle), Some(l2_promotion), Some(oob_fill)) = (
-            DataType::from_raw(raw(8)),
-            Interleave::from_raw(raw(10)),
-            Swizzle::from_raw(raw(11)),
-            L2Promotion::from_raw(raw(12)),
-            OobFill::from_raw(raw(13)),
-        ) else {
-            return Err(broken);
-        };
-        // The checksum keeps no one from making a map by hand: the rules hold all the same.
-        TensorMap::tiled(&TiledArguments {
-            dtype,
+        Ok(Fields {
+            dtype: bytes[8],
+            rank: bytes[9],
+            interleave: bytes[10],
+            swizzle: bytes[11],
+            l2_promotion: bytes[12],
+            oob_fill: bytes[13],
             address: number(&bytes[ADDRESS]),
-            dims: &dims[..rank],
-            strides: &strides[..rank - 1],
-            box_dims: &box_dims[..rank],
-            element_strides: &element_strides[..rank],
-            interleave,
-            swizzle,
-            l2_promotion,
-            oob_fill,
+            dims: std::array::from_fn(|i| number(&bytes[field(DIMS, 4, i)]) + 1),
+            strides: std::array::from_fn(|i| number(&bytes[field(STRIDES, 5, i)])),
+            box_dims: std::array::from_fn(|i| number(&bytes[field(BOX, 2, i)]) as u32),
+            element_strides: std::array::from_fn(|i| u32::from(bytes[ELEMENT_STRIDES + i])),
         })
+    }
+
+    /// As [`from_bytes`](Self::from_bytes); zeros are the start of a map that a kernel makes.
+    pub(crate) fn to_change(bytes: &[u8; TENSOR_MAP_BYTES]) -> Result<Fields, TensorMapError> {
+        match bytes.iter().all(|&b| b == 0) {
+            true => Ok(Fields::EMPTY),
+            false => Fields::from_bytes(bytes),
+        }
     }
 }
 

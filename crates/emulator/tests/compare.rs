@@ -12,9 +12,8 @@ const N: usize = 1024;
 
 const SIGNED: [&str; 6] = ["eq", "ne", "lt", "le", "gt", "ge"];
 const UNSIGNED: [&str; 10] = ["eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs"];
-const FLOAT: [&str; 14] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
-];
+const FLOAT: [&str; 14] =
+    ["eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"];
 
 /// Whether a comparison holds for an ordering; None where a value is not a number.
 fn holds(op: &str, order: Option<Ordering>) -> bool {
@@ -149,7 +148,8 @@ fn halves_and_pairs_of_halves() {
     check_setp("ftz.f16", 16, &FLOAT, [&a, &b], |a, b| flush16(a).partial_cmp(&flush16(b)));
     // Two at once: the second predicate is that of the high halves.
     let high = |v: &[u64]| -> Vec<u64> { v.iter().map(|v| v << 16 | 0x3c00).collect() };
-    let out = run("setp.lt.f16x2 %d|%q, %a, %b;", "pred", &[("b32", &high(&a)), ("b32", &high(&b))]);
+    let out =
+        run("setp.lt.f16x2 %d|%q, %a, %b;", "pred", &[("b32", &high(&a)), ("b32", &high(&b))]);
     for i in 0..a.len() {
         assert_eq!(out.d[i], 0);
         assert_eq!(out.q[i], as_f16(a[i]) < as_f16(b[i]));
@@ -212,6 +212,7 @@ fn comparisons_that_do_not_exist_are_refused() {
     let module = ".version 8.5\n.target sm_90a\n.address_size 64\n.visible .entry k()\n{\n.reg .pred %p;\n.reg .b32 %a;\nmov.b32 %a, 0;\nsetp.lt.b32 %p, %a, 1;\nret;\n}\n";
     let memory = zeroforge_emulator::DeviceMemory::new(1 << 20);
     let parsed = zeroforge_ptx::parse(module).expect("it can be written");
-    let error = zeroforge_emulator::Program::load(&parsed, &memory).expect_err("no such comparison");
+    let error =
+        zeroforge_emulator::Program::load(&parsed, &memory).expect_err("no such comparison");
     assert!(error.to_string().contains(".lt does not exist for type .b32"), "{error}");
 }

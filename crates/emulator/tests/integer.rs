@@ -141,7 +141,9 @@ fn saturation_and_24_bit_products() {
     check("mul24.lo.s32 %d, %a, %b;", S32, 32, |[a, b, _]| signed(a) * signed(b));
     check("mul24.hi.s32 %d, %a, %b;", S32, 32, |[a, b, _]| signed(a) * signed(b) >> 16);
     check("mad24.lo.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| signed(a) * signed(b) + c);
-    check("mad24.hi.u32 %d, %a, %b, %c;", U32, 32, |[a, b, c]| (unsigned(a) * unsigned(b) >> 16) + c);
+    check("mad24.hi.u32 %d, %a, %b, %c;", U32, 32, |[a, b, c]| {
+        (unsigned(a) * unsigned(b) >> 16) + c
+    });
     check("mad24.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| {
         clamp((signed(a) * signed(b) >> 16) + c)
     });
@@ -248,11 +250,8 @@ fn extension_masks_and_nth_bits() {
     let (a, b) = (values.integers(32, N), values.integers(7, N));
     for (mode, clamp) in [("wrap", false), ("clamp", true)] {
         for (ty, signed) in [("u32", false), ("s32", true)] {
-            let out = run(
-                &format!("szext.{mode}.{ty} %d, %a, %b;"),
-                "b32",
-                &[("b32", &a), ("b32", &b)],
-            );
+            let out =
+                run(&format!("szext.{mode}.{ty} %d, %a, %b;"), "b32", &[("b32", &a), ("b32", &b)]);
             for i in 0..N {
                 // PTX ISA 9.7.1.21.
                 let b1 = b[i] as u32 & 31;
@@ -328,9 +327,11 @@ fn carries_make_numbers_of_128_bits() {
     let sources: [(&str, &[u64]); 4] = [("b64", &al), ("b64", &ah), ("b64", &bl), ("b64", &bh)];
     let wide = |l: u64, h: u64| u128::from(h) << 64 | u128::from(l);
     // %a, %b are the first number, %c, %e the second; the flag shows in a third sum.
-    let sum = run("add.cc.u64 %d, %a, %c; addc.cc.u64 %d, %b, %e; addc.u64 %d, %d, 0;", "b64", &sources);
+    let sum =
+        run("add.cc.u64 %d, %a, %c; addc.cc.u64 %d, %b, %e; addc.u64 %d, %d, 0;", "b64", &sources);
     let rest = run("sub.cc.u64 %d, %a, %c; subc.u64 %d, %b, %e;", "b64", &sources);
-    let borrow = run("sub.cc.s64 %d, %a, %c; subc.cc.s64 %d, %b, %e; subc.s64 %d, 0, 0;", "b64", &sources);
+    let borrow =
+        run("sub.cc.s64 %d, %a, %c; subc.cc.s64 %d, %b, %e; subc.s64 %d, 0, 0;", "b64", &sources);
     let product = run(
         "mul.lo.u64 %d, %a, %c; mad.lo.cc.u64 %d, %b, %e, %d; madc.hi.u64 %d, %b, %e, %a;",
         "b64",

@@ -204,9 +204,9 @@ impl Case {
         (0..total)
             .map(|linear| {
                 let (mut rest, mut inside, mut global) = (linear, true, 0usize);
-                for d in 0..size.len() {
-                    let index = rest % size[d];
-                    rest /= size[d];
+                for (d, &size) in size.iter().enumerate() {
+                    let index = rest % size;
+                    rest /= size;
                     let step = if d == 0 { 1 } else { self.element_strides[d] };
                     let c = i64::from(self.coordinates[d]) + i64::from(index * step);
                     if c < 0 || c >= self.dims[d] as i64 {

@@ -216,7 +216,7 @@ impl Cluster {
                 ));
             }
         }
-        let barriers = crate::ops::mbarrier::describe_all(&self.state);
+        let barriers = crate::ops::mbarrier::describe_all(&self.state, env);
         self.state.findings.add(kind, who, other, None, || {
             let head = match kind {
                 FindingKind::Divergence => "lanes of a warp wait for others that will never come",

@@ -40,6 +40,19 @@ pub(crate) struct BulkOp {
 pub(crate) struct BulkState {
     /// Groups that each lane has committed.
     committed: [u32; LANES],
+    /// Groups whose last store is not older, and groups whose sources each lane knows to be read.
+    started: [u32; LANES],
+    read: [u32; LANES],
+    last: Option<Who>,
+}
+
+impl BulkState {
+    /// Lanes that started stores and have not waited until their sources were read, and where the last one
+    /// was started.
+    pub(crate) fn unread(&self, mask: u32) -> Option<Who> {
+        let unread = lanes(mask).any(|l| self.started[l] > self.read[l]);
+        self.last.filter(|_| unread)
+    }
 }
 
 const NOWHERE: Addr = Addr { base: crate::program::inst::AddrBase::Fixed, offset: 0 };
@@ -251,10 +264,8 @@ pub(crate) fn record_shared(
     target: Target,
     (kind, proxy): (Kind, Proxy),
 ) {
-    if range.rank != cx.rank {
-        let under = Some((target.actor, target.count));
-        crate::ops::cluster::remote_access(cx, warp, 1 << s.lane, range.rank, under);
-    }
+    let under = Some((target.actor, target.count));
+    crate::ops::cluster::remote_access(cx, warp, 1 << s.lane, range.rank, under);
     if cx.env.options.checks.races {
         let access = RangeAccess {
             kind,
@@ -423,16 +434,16 @@ fn between_blocks(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-/// What the stores of a thread's open bulk group are recorded under: the actor, and the counts at which
-/// their sources are read and their targets are written.
-pub(crate) fn open_group(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32, u32) {
-    let group = warp.bulk.committed[lane];
-    (cx.cluster.race.bulk_actor(warp), 2 * group + 1, 2 * group + 2)
+/// What the writes of a thread's open bulk group are recorded under.
+pub(crate) fn write_stamp(cx: &Cx<'_>, warp: &Warp, lane: usize) -> (u32, u32) {
+    (cx.cluster.race.bulk_write_actor(warp), warp.bulk.committed[lane] + 1)
 }
 
 /// Starts a copy of the open bulk group.
-pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &Warp, transfer: Transfer) {
+pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &mut Warp, transfer: Transfer) {
     let group = warp.bulk.committed[s.lane];
+    warp.bulk.started[s.lane] = group + 1;
+    warp.bulk.last = Some(s.who);
     let signal = Signal::Group { actor: warp.actor, lane: s.lane as u32, group };
     start(cx, s, transfer, signal);
 }
@@ -440,7 +451,7 @@ pub(crate) fn start_store(cx: &mut Cx<'_>, s: Starter, warp: &Warp, transfer: Tr
 /// Tells the race detector that a store of the open bulk group reads shared memory.
 pub(crate) fn record_source(cx: &mut Cx<'_>, s: Starter, warp: &Warp, from: SharedRange) {
     if cx.env.options.checks.races {
-        let (actor, count, _) = open_group(cx, warp, s.lane);
+        let (actor, count) = (cx.cluster.race.bulk_actor(warp), warp.bulk.committed[s.lane] + 1);
         let access = RangeAccess {
             kind: Kind::Read,
             proxy: Proxy::Async,
@@ -480,8 +491,8 @@ fn store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_global(cx, s, warp, kind, (to, u64::from(size)), (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_global(cx, s, warp, kind, (to, u64::from(size)), stamp);
         start_store(cx, s, warp, Transfer::Store { from, to, reduction: op.reduction });
     }
     Step::Next
@@ -519,15 +530,22 @@ fn wait_read(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
 /// the latest moment.
 fn wait_groups(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>, read: bool) -> Step {
     let left = u32::try_from(inst.imm).unwrap_or(u32::MAX);
-    let actor = cx.cluster.race.bulk_actor(warp);
+    let (reads, writes) = {
+        let race = &cx.cluster.race;
+        (race.bulk_actor(warp), race.bulk_write_actor(warp))
+    };
     for lane in lanes(warp.mask) {
         let done = warp.bulk.committed[lane].saturating_sub(left);
         if done == 0 {
             continue;
         }
+        warp.bulk.read[lane] = warp.bulk.read[lane].max(done);
         let thread = (warp.actor, lane as u32);
         pending::complete_groups(cx.cluster, cx.env, thread, done, read);
-        warp.clock.see(actor, if read { 2 * done - 1 } else { 2 * done });
+        warp.clock.see(reads, done);
+        if !read {
+            warp.clock.see(writes, done);
+        }
     }
     Step::Next
 }

@@ -41,12 +41,19 @@ impl ClusterBarrier {
     }
 }
 
-/// What others did to a block's shared memory, and what the block had seen of it when its threads left.
+/// What others and copies did to a block's shared memory, and what the block had seen of it when its threads left.
 #[derive(Debug, Default)]
 pub(crate) struct RemoteUses {
     /// The last use by an actor: its count, and who.
     last: BTreeMap<u32, (u32, Who)>,
     seen: Clock,
+}
+
+impl RemoteUses {
+    /// Whether a cluster barrier, a relaxed one too, brought the block what an actor did up to a count.
+    pub(crate) fn has_seen(&self, actor: u32, count: u32) -> bool {
+        self.seen.seen(actor) >= count
+    }
 }
 
 pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reason> {
@@ -218,6 +225,9 @@ fn arrive(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     barrier.gathering_order.acquire(&warp.clock);
     if inst.imm & RELAXED == 0 {
         warp.release_to(&mut barrier.gathering);
+    } else if let Some(fenced) = &warp.fenced {
+        // A fence before it makes a relaxed arrival release what came before the fence (PTX ISA 8.8).
+        barrier.gathering.acquire(&fenced.0);
     }
     warp.order_lanes();
     if twice != 0 {
@@ -271,8 +281,8 @@ fn complete_if_full(cx: &mut Cx<'_>) {
     cx.cluster.events += 1;
 }
 
-/// A warp uses the shared memory of another block, now or, under an actor and count, by a copy that it
-/// starts. Reported if that block is gone; whether it stays long enough is checked when it leaves.
+/// A warp uses the shared memory of another block now or, under an actor and count, that of any block by a
+/// copy that it starts. Reported if that block is gone; whether it stays long enough is checked when it leaves.
 pub(crate) fn remote_access(
     cx: &mut Cx<'_>,
     warp: &Warp,
@@ -306,10 +316,12 @@ pub(crate) fn watch(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
     }
 }
 
-/// Lanes leave. When they are the last of their block, every use of its shared memory by other blocks must
-/// have happened before: a cluster barrier does that, or an mbarrier that the block waited for.
+/// Lanes leave. When they are the last of their block, every use of its shared memory by copies and other
+/// blocks must have happened before: a cluster barrier does that, or an mbarrier that the block waited for.
+/// Bulk stores that a thread started can be waited for by that thread only.
 pub(crate) fn thread_exited(warp: &Warp, cx: &mut Cx<'_>, who: Who) {
     let lanes = who.lanes;
+    let protocol = cx.env.options.checks.protocol;
     let barrier = &mut cx.cluster.barrier;
     let came = ClusterBarrier::lanes_of(&mut barrier.came, warp.actor);
     let left = *came & lanes;
@@ -319,19 +331,24 @@ pub(crate) fn thread_exited(warp: &Warp, cx: &mut Cx<'_>, who: Who) {
     complete_if_full(cx);
     let cta = cx.cta();
     cta.remote.seen.acquire(&warp.clock);
+    if protocol && let Some(by) = warp.bulk.unread(lanes) {
+        cx.cluster.findings.add(FindingKind::ClusterExit, by, Some(who), None, || {
+            "the thread ends while this copy may still read the block's shared memory; wait with cp.async.bulk.wait_group.read 0 before".to_owned()
+        });
+    }
+    let cta = cx.cta();
     if cta.live_threads > 0 {
         return;
     }
     let remote = std::mem::take(&mut cta.remote);
     let id = cta.id;
     for (actor, (count, by)) in remote.last {
-        if remote.seen.seen(actor) < count {
+        let part = remote.seen.seen_part(actor, count, by.lanes, crate::check::clock::GENERIC);
+        if remote.seen.seen(actor) < count && !part {
             cx.cluster.findings.add(FindingKind::ClusterExit, by, Some(who), None, || {
-                format!("the shared memory of block ({}, {}, {}) is used by another block of the cluster, but nothing keeps that block from exiting before: end the kernel with a cluster barrier", id[0], id[1], id[2])
+                format!("the shared memory of block ({}, {}, {}) is used here, but nothing keeps that block from exiting before: let it wait for the copy, or end the kernel with a cluster barrier", id[0], id[1], id[2])
             });
         }
     }
-    let rank = cx.rank;
-    crate::ops::pending::block_exited(cx.cluster, cx.env, rank);
     crate::ops::registers::block_exited(cx);
 }

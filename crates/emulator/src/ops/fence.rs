@@ -33,7 +33,7 @@ pub(crate) fn decode(_d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reas
             crate::ops::mbarrier_state::fence_init(cx, warp);
             Step::Next
         }),
-        // Tensor maps are made by the host and do not change while a kernel runs.
+        // Tensor copies read their maps anew each time.
         Opcode::FenceProxyTensormap => Inst::new(|_, _, _| Step::Next),
         _ => Inst::new(|_, warp, cx| fence(warp, cx)),
     })

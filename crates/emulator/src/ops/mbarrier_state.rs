@@ -220,7 +220,13 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
         return true;
     }
     let (actor, count) = shadow.init;
-    let ordered = actor == warp.actor || warp.clock.seen(actor) >= count;
+    // A fence.mbarrier_init needs no more than the execution order that a relaxed cluster barrier gives.
+    let fence_seen = shadow.init_fence.is_some_and(|f| {
+        actor == warp.actor
+            || warp.clock.seen(actor) >= f
+            || ctas[own as usize].remote.has_seen(actor, f)
+    });
+    let ordered = actor == warp.actor || warp.clock.seen(actor) >= count || fence_seen;
     if !ordered {
         findings.add(FindingKind::Race, who, Some(shadow.init_by), address, || {
             format!("the mbarrier at shared offset {:#x} is used, but nothing orders this after its mbarrier.init: put a barrier between", place.offset)
@@ -229,8 +235,7 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
     }
     // PTX ISA 8.6, 9.7.13.4: others' blocks and the async proxy see an init only after a fence.
     let needs_fence = how == Use::Copy || (how == Use::Arrive && place.rank != own);
-    let fenced = warp.clock.seen_async(actor) >= count
-        || shadow.init_fence.is_some_and(|f| actor == warp.actor || warp.clock.seen(actor) >= f);
+    let fenced = warp.clock.seen_async(actor) >= count || fence_seen;
     if needs_fence && !fenced {
         findings.add(FindingKind::MissingProxyFence, who, Some(shadow.init_by), address, || {
             let user = if how == Use::Copy { "an asynchronous copy" } else { "another block" };
@@ -570,7 +575,7 @@ fn places(state: &ClusterState) -> Vec<Place> {
 }
 
 /// The state of every mbarrier of a cluster, for reports; starts with a line break unless empty.
-pub(crate) fn describe_all(state: &ClusterState) -> String {
+pub(crate) fn describe_all(state: &ClusterState, env: &Env<'_>) -> String {
     let mut out = String::new();
     for place in places(state) {
         let t = load(&state.ctas[place.rank as usize], place.offset);
@@ -583,6 +588,10 @@ pub(crate) fn describe_all(state: &ClusterState) -> String {
             t.expected(),
             t.tx()
         ));
+        let cta = &state.ctas[place.rank as usize];
+        if let Some(last) = cta.mbarriers.get(&place.offset).and_then(|s| s.last_arrival) {
+            out.push_str(&format!("; the last to arrive was {}", env.kernel.party(last)));
+        }
     }
     out
 }

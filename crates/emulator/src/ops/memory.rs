@@ -8,7 +8,7 @@ use crate::machine::context::Cx;
 use crate::machine::warp::{LANES, Warp};
 use crate::memory::window::{self, Place};
 use crate::program::decode::{Decoder, Reason, space_of};
-use crate::program::inst::{Addr, Detail, Inst, Step, Value};
+use crate::program::inst::{Addr, AddrBase, Detail, Inst, Step, Value};
 use crate::report::FindingKind;
 
 /// Operands of a load or store.
@@ -105,8 +105,21 @@ pub(crate) struct Resolved {
 #[inline]
 pub(crate) fn resolve(warp: &Warp, space: StateSpace, address: &Addr) -> Resolved {
     let mut r = Resolved { addresses: [0; LANES], global: 0, shared: 0, local: 0, param: 0 };
-    for lane in 0..LANES {
-        r.addresses[lane] = address.lane(warp, lane);
+    let offset = address.offset as u64;
+    match address.base {
+        AddrBase::R32(base) => {
+            let base = &warp.r32[base as usize];
+            for lane in 0..LANES {
+                r.addresses[lane] = u64::from(base[lane]).wrapping_add(offset);
+            }
+        }
+        AddrBase::R64(base) => {
+            let base = &warp.r64[base as usize];
+            for lane in 0..LANES {
+                r.addresses[lane] = base[lane].wrapping_add(offset);
+            }
+        }
+        AddrBase::Fixed => r.addresses = [offset; LANES],
     }
     match space {
         StateSpace::Global | StateSpace::Const => r.global = warp.mask,
@@ -166,6 +179,82 @@ pub(crate) fn drop_misaligned(
     mask & !bad
 }
 
+/// Whether shared addresses are all in the own block's window; lanes that do not execute may spoil it.
+fn are_own(addresses: &[u64; LANES]) -> bool {
+    addresses.iter().fold(0, |all, a| all | a) >> window::SHARED_OFFSET_BITS == 0
+}
+
+/// The last offset at which so many bytes fit into the own block's shared memory; 0 if nowhere.
+fn end_of(cx: &mut Cx<'_>, bytes: u32) -> u64 {
+    (cx.cta().shared.len() as u64).saturating_sub(u64::from(bytes))
+}
+
+/// Loads from the own block's shared memory: all lanes of one register after the other.
+fn load_own(op: &MemoryOp, warp: &mut Warp, shared: &[u8], addresses: &[u64; LANES], mask: u32) {
+    let size = op.size as usize;
+    for (k, &value) in op.values.iter().enumerate() {
+        let place = |lane: usize| addresses[lane] as usize + k * size;
+        match (value, size) {
+            (Value::R32(r), 4) => {
+                let to = &mut warp.r32[r as usize];
+                for lane in lanes(mask) {
+                    if let Some(bytes) = shared.get(place(lane)..).and_then(|s| s.first_chunk()) {
+                        to[lane] = u32::from_le_bytes(*bytes);
+                    }
+                }
+            }
+            (Value::R64(r), 8) => {
+                let to = &mut warp.r64[r as usize];
+                for lane in lanes(mask) {
+                    if let Some(bytes) = shared.get(place(lane)..).and_then(|s| s.first_chunk()) {
+                        to[lane] = u64::from_le_bytes(*bytes);
+                    }
+                }
+            }
+            _ => {
+                for lane in lanes(mask) {
+                    let bits = read_le(&shared[place(lane)..place(lane) + size]);
+                    set_value(warp, value, lane, bits, op.size, op.signed);
+                }
+            }
+        }
+    }
+}
+
+/// As [`load_own`], of a store. Lanes that store to one place do so in their order: the highest stays.
+fn store_own(op: &MemoryOp, warp: &Warp, shared: &mut [u8], addresses: &[u64; LANES], mask: u32) {
+    let size = op.size as usize;
+    for (k, &value) in op.values.iter().enumerate() {
+        let place = |lane: usize| addresses[lane] as usize + k * size;
+        match (value, size) {
+            (Value::R32(r), 4) => {
+                let from = &warp.r32[r as usize];
+                for lane in lanes(mask) {
+                    let to = shared.get_mut(place(lane)..).and_then(|s| s.first_chunk_mut());
+                    if let Some(to) = to {
+                        *to = from[lane].to_le_bytes();
+                    }
+                }
+            }
+            (Value::R64(r), 8) => {
+                let from = &warp.r64[r as usize];
+                for lane in lanes(mask) {
+                    let to = shared.get_mut(place(lane)..).and_then(|s| s.first_chunk_mut());
+                    if let Some(to) = to {
+                        *to = from[lane].to_le_bytes();
+                    }
+                }
+            }
+            _ => {
+                for lane in lanes(mask) {
+                    let bits = get_value(warp, value, lane).to_le_bytes();
+                    shared[place(lane)..place(lane) + size].copy_from_slice(&bits[..size]);
+                }
+            }
+        }
+    }
+}
+
 /// Reports lanes outside of shared memory; they are left out.
 pub(crate) fn drop_outside_shared(
     cx: &mut Cx<'_>,
@@ -174,6 +263,12 @@ pub(crate) fn drop_outside_shared(
     mask: u32,
     bytes: u32,
 ) -> u32 {
+    if are_own(addresses) {
+        let inside = u64::from(window::SHARED_START)..=end_of(cx, bytes);
+        if lanes(mask).all(|lane| inside.contains(&addresses[lane])) {
+            return mask;
+        }
+    }
     let mut bad = 0;
     for lane in lanes(mask) {
         let (rank, offset) = window::split_shared(addresses[lane] as u32, cx.rank);
@@ -311,7 +406,11 @@ fn execute_load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             strong: op.strong,
         };
         shared_access(cx, warp, &access);
-        for lane in lanes(mask) {
+        let own = are_own(&r.addresses);
+        if own {
+            load_own(op, warp, &cx.cta().shared, &r.addresses, mask);
+        }
+        for lane in lanes(if own { 0 } else { mask }) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
             for (k, &value) in op.values.iter().enumerate() {
                 let at = offset as usize + k * op.size as usize;
@@ -432,7 +531,11 @@ fn execute_store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             let joined = |lane| joined_value(op, warp, lane);
             stores_disagree(cx, warp, &access, twice, joined);
         }
-        for lane in lanes(mask) {
+        let own = are_own(&r.addresses);
+        if own {
+            store_own(op, warp, &mut cx.cta().shared, &r.addresses, mask);
+        }
+        for lane in lanes(if own { 0 } else { mask }) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
             for (k, &value) in op.values.iter().enumerate() {
                 let at = offset as usize + k * op.size as usize;

@@ -26,6 +26,7 @@ pub(crate) mod mov;
 pub(crate) mod pending;
 pub(crate) mod registers;
 pub(crate) mod soft;
+pub(crate) mod tensormap;
 pub(crate) mod tma;
 pub(crate) mod tma_copy;
 pub(crate) mod warp;
@@ -161,9 +162,7 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
         O::MultimemLdReduce | O::MultimemSt | O::MultimemRed => {
             refuse("memory of several GPUs is not emulated")
         }
-        O::TensormapReplace | O::TensormapCpFenceproxy => {
-            refuse("tensor maps are made by the host; changing them on the device is not emulated")
-        }
+        O::TensormapReplace | O::TensormapCpFenceproxy => tensormap::decode(d, i),
         O::MmaSpSync | O::WgmmaMmaAsyncSp => refuse("sparse matrix products are not emulated"),
         O::WmmaLoad | O::WmmaStore | O::WmmaMma => {
             refuse("wmma is not emulated; use mma.sync or wgmma")

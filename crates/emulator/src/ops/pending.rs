@@ -17,14 +17,14 @@ use crate::ops::mbarrier_state::{self, Arrival};
 use crate::ops::tma_copy::{self, Tile};
 use crate::options::Schedule;
 use crate::report::FindingKind;
-use crate::tensor_map::TensorMap;
+use crate::tensor_map::{TENSOR_MAP_BYTES, TensorMap};
 
 /// Work in the order in which it was started.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     queue: VecDeque<Work>,
-    /// Decoded tensor maps by generic address.
-    pub(crate) maps: HashMap<u64, Rc<TensorMap>>,
+    /// Decoded tensor maps by generic address, with the bytes that they were decoded from.
+    pub(crate) maps: HashMap<u64, ([u8; TENSOR_MAP_BYTES], Rc<TensorMap>)>,
 }
 
 /// A range of one block's shared memory.
@@ -76,17 +76,6 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Block whose shared memory is read, if that is still to be done.
-    fn reads(&self) -> Option<u32> {
-        match &self.transfer {
-            _ if self.read.is_some() => None,
-            Transfer::Store { from, .. }
-            | Transfer::TileStore { from, .. }
-            | Transfer::Shared { from, .. } => Some(from.rank),
-            _ => None,
-        }
-    }
-
     /// Block whose shared memory is written.
     fn writes(&self) -> Option<u32> {
         match &self.transfer {
@@ -232,26 +221,4 @@ fn complete(state: &mut ClusterState, env: &Env<'_>, mut work: Work) {
 /// Whether a block is another one than that of who started the work.
 fn to_other(state: &ClusterState, rank: u32, who: Who) -> bool {
     state.ctas[rank as usize].id != who.cta
-}
-
-/// The threads of a block have all exited: work that still reads or writes its shared memory is reported,
-/// since another block may get that memory now.
-pub(crate) fn block_exited(state: &mut ClusterState, env: &Env<'_>, rank: u32) {
-    if !env.options.checks.protocol {
-        return;
-    }
-    let ClusterState { pending, findings, .. } = &mut *state;
-    for work in &pending.queue {
-        if work.reads() == Some(rank) {
-            findings.add(FindingKind::ClusterExit, work.who, None, None, || {
-                "the block ends while this copy may still read its shared memory; wait with cp.async.bulk.wait_group.read 0 in the thread that started it".to_owned()
-            });
-        }
-        if work.writes() == Some(rank) {
-            findings.add(FindingKind::ClusterExit, work.who, None, None, || {
-                "the block into whose shared memory this copy writes ends without waiting for it"
-                    .to_owned()
-            });
-        }
-    }
 }

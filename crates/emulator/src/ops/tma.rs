@@ -9,8 +9,8 @@ use crate::machine::context::Cx;
 use crate::machine::warp::Warp;
 use crate::memory::window;
 use crate::ops::bulk::{
-    self, Starter, destinations, global_range, is_own, open_group, record_global, record_shared,
-    record_source, shared_range, start, start_store, target,
+    self, Starter, destinations, global_range, is_own, record_global, record_shared, record_source,
+    shared_range, start, start_store, target, write_stamp,
 };
 use crate::ops::bulk_copy::{Operation, Reduction};
 use crate::ops::mbarrier::locate;
@@ -124,12 +124,8 @@ fn prefetch_map(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
-/// The tensor map at a generic address; None after a finding. Maps do not change while a kernel runs, so
-/// that they are decoded once.
+/// The tensor map at a generic address; None after a finding. It is decoded when its bytes are new.
 fn tensor_map(cx: &mut Cx<'_>, s: Starter, warp: &Warp, address: u64) -> Option<Rc<TensorMap>> {
-    if let Some(map) = cx.cluster.pending.maps.get(&address) {
-        return Some(Rc::clone(map));
-    }
     // CUDA aligns the type to 64 bytes and the instruction needs it.
     if !address.is_multiple_of(64) {
         cx.cluster.findings.add(FindingKind::Misaligned, s.who, None, Some(address), || {
@@ -166,10 +162,15 @@ fn tensor_map(cx: &mut Cx<'_>, s: Starter, warp: &Warp, address: u64) -> Option<
         });
         return None;
     }
+    if let Some((known, map)) = cx.cluster.pending.maps.get(&address)
+        && *known == bytes
+    {
+        return Some(Rc::clone(map));
+    }
     match TensorMap::decode(&bytes) {
         Ok(map) => {
             let map = Rc::new(map);
-            cx.cluster.pending.maps.insert(address, Rc::clone(&map));
+            cx.cluster.pending.maps.insert(address, (bytes, Rc::clone(&map)));
             Some(map)
         }
         Err(e) => {
@@ -314,8 +315,8 @@ fn store_tile(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
             continue;
         }
         record_source(cx, s, warp, from);
-        let (actor, _, count) = open_group(cx, warp, lane);
-        record_rows(cx, s, warp, &tile, kind, (actor, count));
+        let stamp = write_stamp(cx, warp, lane);
+        record_rows(cx, s, warp, &tile, kind, stamp);
         let transfer = Transfer::TileStore { tile, from, reduction: reduction.flatten() };
         start_store(cx, s, warp, transfer);
     }

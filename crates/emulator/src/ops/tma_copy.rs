@@ -47,9 +47,9 @@ impl Tile {
         for row in 0..rows {
             let mut inside = columns.start < columns.end;
             let mut address = (start + first) * i64::from(element);
-            for d in 1..rank {
+            for (d, &i) in index.iter().enumerate().take(rank).skip(1) {
                 let stride = i64::from(map.element_strides()[d]);
-                let c = i64::from(self.coordinates[d]) + i64::from(index[d]) * stride;
+                let c = i64::from(self.coordinates[d]) + i64::from(i) * stride;
                 inside &= c >= 0 && (c as u64) < map.dims()[d];
                 address = address.wrapping_add(c.wrapping_mul(map.strides()[d - 1] as i64));
             }
@@ -74,7 +74,7 @@ impl Tile {
         let size = map.box_elements();
         let element = i64::from(map.dtype().bytes());
         let (mut low, mut high) = (0i64, element);
-        for d in 0..map.rank() {
+        for (d, &size) in size.iter().enumerate().take(map.rank()) {
             let start = i64::from(self.coordinates[d]);
             let step = i64::from(map.element_strides()[d]);
             // The first and the last index of the box that is inside.
@@ -83,7 +83,7 @@ impl Tile {
             if room < 0 {
                 return None;
             }
-            let last = (room / step).min(i64::from(size[d]) - 1);
+            let last = (room / step).min(i64::from(size) - 1);
             if first > last {
                 return None;
             }

@@ -93,6 +93,7 @@ pub(crate) enum Detail {
     Atomic(Box<ops::atomic::AtomicOp>),
     Mbarrier(Box<ops::mbarrier::MbarrierOp>),
     Tma(Box<ops::tma::TmaOp>),
+    Tensormap(Box<ops::tensormap::TensormapOp>),
     Bulk(Box<ops::bulk::BulkOp>),
     CpAsync(Box<ops::cp_async::CpAsyncOp>),
     Wgmma(Box<ops::wgmma::WgmmaOp>),

@@ -60,8 +60,7 @@ pub fn run(text: &str, class: &str, sources: &[(&str, &[u64])]) -> Outcome {
     bench.param_u64(out).param_u64(q);
     for (_, values) in sources {
         // A shorter source repeats.
-        let bytes: Vec<u8> =
-            (0..n).flat_map(|i| values[i % values.len()].to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..n).flat_map(|i| values[i % values.len()].to_le_bytes()).collect();
         let address = bench.buffer(&bytes);
         bench.param_u64(address);
     }
@@ -89,7 +88,8 @@ impl Values {
     /// `n` values of so many bits: the edges of the range, small ones, and any.
     pub fn integers(&mut self, bits: u32, n: usize) -> Vec<u64> {
         let all = u64::MAX >> (64 - bits);
-        let edges = [0, 1, 2, 3, all, all - 1, all >> 1, (all >> 1) + 1, (all >> 1) + 2, 31, 32, 33];
+        let edges =
+            [0, 1, 2, 3, all, all - 1, all >> 1, (all >> 1) + 1, (all >> 1) + 2, 31, 32, 33];
         (0..n)
             .map(|_| match self.next() % 4 {
                 0 => edges[(self.next() % edges.len() as u64) as usize],
