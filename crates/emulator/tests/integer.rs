@@ -131,21 +131,21 @@ fn saturation_and_24_bit_products() {
     let clamp = |v: i128| v.clamp(i128::from(i32::MIN), i128::from(i32::MAX));
     check("add.sat.s32 %d, %a, %b;", S32, 32, |[a, b, _]| clamp(a + b));
     check("sub.sat.s32 %d, %a, %b;", S32, 32, |[a, b, _]| clamp(a - b));
-    check("mad.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| clamp((a * b >> 32) + c));
+    check("mad.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| clamp(((a * b) >> 32) + c));
     check("min.relu.s32 %d, %a, %b;", S32, 32, |[a, b, _]| a.min(b).max(0));
     check("max.relu.s32 %d, %a, %b;", S32, 32, |[a, b, _]| a.max(b).max(0));
     let unsigned = |v: i128| v & 0xff_ffff;
     let signed = |v: i128| (v << 104) >> 104;
     check("mul24.lo.u32 %d, %a, %b;", U32, 32, |[a, b, _]| unsigned(a) * unsigned(b));
-    check("mul24.hi.u32 %d, %a, %b;", U32, 32, |[a, b, _]| unsigned(a) * unsigned(b) >> 16);
+    check("mul24.hi.u32 %d, %a, %b;", U32, 32, |[a, b, _]| (unsigned(a) * unsigned(b)) >> 16);
     check("mul24.lo.s32 %d, %a, %b;", S32, 32, |[a, b, _]| signed(a) * signed(b));
-    check("mul24.hi.s32 %d, %a, %b;", S32, 32, |[a, b, _]| signed(a) * signed(b) >> 16);
+    check("mul24.hi.s32 %d, %a, %b;", S32, 32, |[a, b, _]| (signed(a) * signed(b)) >> 16);
     check("mad24.lo.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| signed(a) * signed(b) + c);
     check("mad24.hi.u32 %d, %a, %b, %c;", U32, 32, |[a, b, c]| {
-        (unsigned(a) * unsigned(b) >> 16) + c
+        ((unsigned(a) * unsigned(b)) >> 16) + c
     });
     check("mad24.hi.sat.s32 %d, %a, %b, %c;", S32, 32, |[a, b, c]| {
-        clamp((signed(a) * signed(b) >> 16) + c)
+        clamp(((signed(a) * signed(b)) >> 16) + c)
     });
 }
 
@@ -271,7 +271,8 @@ fn extension_masks_and_nth_bits() {
                 true => (pos[i], b[i]),
                 false => (pos[i] & 31, b[i] & 31),
             };
-            let want = (0..32).filter(|&k| k >= pos && k < pos + width).map(|k| 1u64 << k).sum();
+            let want: u64 =
+                (0..32).filter(|&k| k >= pos && k < pos + width).map(|k| 1u64 << k).sum();
             assert_eq!(out.d[i], want, "bmsk.{mode} {pos} {width}");
         }
     }

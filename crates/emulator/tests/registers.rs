@@ -155,6 +155,33 @@ fn divergent_lanes_do_not_touch_what_others_hold_in_a_shared_place() {
 }
 
 #[test]
+fn registers_of_a_wgmma_in_flight_are_not_given_away() {
+    // Nobody reads the accumulators; they are written when the wait ends, late as it is.
+    let set: String = (1..9).map(|i| format!("add.u32 %r{i}, %l, {i};\n")).collect();
+    let sum: String = (1..9).map(|i| format!("add.u32 %r20, %r20, %r{i};\n")).collect();
+    let ptx = format!(
+        ".version 8.5\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 out)\n{{\n\
+         .shared .align 128 .b8 data[4096];\n.reg .pred %p;\n.reg .b32 %l, %s, %r<40>;\n\
+         .reg .f32 %f<4>;\n.reg .b64 %o, %w, %da;\n\
+         mov.u32 %l, %tid.x;\nmov.b32 %s, data;\nshl.b32 %r20, %l, 4;\nadd.u32 %s, %s, %r20;\n\
+         st.shared.v4.b32 [%s], {{0, 0, 0, 0}};\nst.shared.v4.b32 [%s+2048], {{0, 0, 0, 0}};\n\
+         fence.proxy.async.shared::cta;\nbar.sync 0;\nmov.b64 %da, 0x0000000800080040;\n\
+         setp.ne.u32 %p, 0, 0;\nwgmma.fence.sync.aligned;\n\
+         wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {{%f0, %f1, %f2, %f3}}, %da, %da, %p, 1, 1, 0, 0;\n\
+         wgmma.commit_group.sync.aligned;\n{set}wgmma.wait_group.sync.aligned 0;\n\
+         mov.b32 %r20, 0;\n{sum}ld.param.u64 %o, [out];\nmul.wide.u32 %w, %l, 4;\n\
+         add.u64 %o, %o, %w;\nst.global.b32 [%o], %r20;\nret;\n}}\n"
+    );
+    let mut bench = Bench::new(&ptx);
+    let out = bench.buffer(&[0; 512]);
+    bench.param_u64(out);
+    let report = bench.launch_clean("k", [1, 1, 1], [128, 1, 1]);
+    assert_eq!(report.wgmmas, 1);
+    let got = bench.read_u32(out, 128);
+    assert!((0..128).all(|l| got[l] == 8 * l as u32 + 36), "{got:?}");
+}
+
+#[test]
 fn random_programs_compute_what_a_register_for_each_value_would() {
     // Straight code and loops over forty registers, against an interpreter on the host.
     let mut state = 7u64;

@@ -97,9 +97,7 @@ fn put<T: File>(warp: &mut Warp, index: u32, at: usize, values: [T; PIECE]) {
     let mask = warp.mask;
     let to = T::one(warp, index);
     if mask == ALL {
-        for l in 0..PIECE {
-            to[at + l] = values[l];
-        }
+        to[at..at + PIECE].copy_from_slice(&values);
     } else {
         for l in 0..PIECE {
             to[at + l] = if is_in(mask, at + l) { values[l] } else { to[at + l] };
@@ -143,21 +141,6 @@ impl Warp {
             let (a, b) = (piece::<A::File>(self, a, at), piece::<B::File>(self, b, at));
             let c = piece::<C::File>(self, c, at);
             let value = |l| f(A::of(a[l]), B::of(b[l]), C::of(c[l])).bits();
-            put(self, d, at, std::array::from_fn(value));
-        }
-    }
-
-    /// `d = f(lane, a, b)` for the lanes of the mask, where bits of lanes play a part.
-    #[inline(always)]
-    pub(crate) fn map2_lane<T: Scalar>(
-        &mut self,
-        d: u32,
-        [a, b]: [u32; 2],
-        f: impl Fn(usize, T, T) -> T,
-    ) {
-        for at in (0..LANES).step_by(PIECE) {
-            let (a, b) = (piece::<T::File>(self, a, at), piece::<T::File>(self, b, at));
-            let value = |l| f(at + l, T::of(a[l]), T::of(b[l])).bits();
             put(self, d, at, std::array::from_fn(value));
         }
     }

@@ -69,8 +69,6 @@ pub(crate) struct Warp {
     pub(crate) carry: u32,
     /// Lanes that have not exited.
     pub(crate) live: u32,
-    /// Lanes that exist.
-    pub(crate) lanes: u32,
 
     /// Rank of the block in its cluster.
     pub(crate) rank: u32,
@@ -110,13 +108,12 @@ impl Warp {
         let first = index * LANES as u32;
         let count = (threads - first).min(LANES as u32);
         let lanes = if count == 32 { ALL } else { (1 << count) - 1 };
-        let mut tid = [[0; LANES]; 3];
-        for lane in 0..LANES {
-            let t = first + lane as u32;
-            tid[0][lane] = t % block[0];
-            tid[1][lane] = t / block[0] % block[1];
-            tid[2][lane] = t / (block[0] * block[1]);
-        }
+        let thread = |lane: usize| first + lane as u32;
+        let tid = [
+            std::array::from_fn(|lane| thread(lane) % block[0]),
+            std::array::from_fn(|lane| thread(lane) / block[0] % block[1]),
+            std::array::from_fn(|lane| thread(lane) / (block[0] * block[1])),
+        ];
         let mut r32 = vec![[0; LANES]; kernel.files.r32];
         r32.extend(kernel.files.constants32.iter().map(|&c| [c; LANES]));
         let mut r64 = vec![[0; LANES]; kernel.files.r64];
@@ -136,7 +133,6 @@ impl Warp {
             meet_at: u32::MAX,
             carry: 0,
             live: lanes,
-            lanes,
             rank,
             index,
             actor,
@@ -326,11 +322,6 @@ impl Warp {
             }
         }
         self.meet_at = 0;
-    }
-
-    /// Lanes that an instruction on whole warps must have: those that live.
-    pub(crate) fn is_converged(&self) -> bool {
-        self.active == self.live
     }
 
     /// Parks the running fragment until other lanes come to this instruction.

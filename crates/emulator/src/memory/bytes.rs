@@ -119,7 +119,7 @@ impl Bytes {
                     .map_or_else(u64::from, u64::from),
                 8 => AtomicU64::from_ptr(pointer.cast())
                     .fetch_update(order.0, order.1, |v| Some(f(v)))
-                    .map_or_else(|v| v, |v| v),
+                    .unwrap_or_else(|v| v),
                 _ => unreachable!("no atomic has {size} bytes"),
             }
         }

@@ -67,6 +67,12 @@ impl<const BF16: bool, const HIGH: bool, const FTZ: bool> Compared for Half<BF16
 
 /// A comparison; its number is that of [`COMPARISONS`].
 #[inline(always)]
+#[allow(
+    clippy::double_comparisons,
+    clippy::nonminimal_bool,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "a NaN is neither below nor above"
+)]
 fn holds<const C: u8, T: PartialOrd>(a: T, b: T) -> bool {
     match C {
         0 => a == b,

@@ -4,7 +4,7 @@ use zeroforge_ptx::{Instruction, Modifier, Opcode, Type};
 
 use crate::machine::context::Cx;
 use crate::machine::lanes::{Scalar, op1, op2, op3};
-use crate::machine::warp::{LANES, Warp};
+use crate::machine::warp::Warp;
 use crate::program::decode::{Decoder, Reason};
 use crate::program::inst::{Exec, Inst, Step};
 use crate::report::FindingKind;
@@ -477,13 +477,13 @@ where
     use crate::machine::lanes::File;
     let length = warp.r32[inst.imm as usize];
     let bits = (size_of::<T>() * 8) as u32;
-    for lane in 0..LANES {
+    for (lane, length) in length.into_iter().enumerate() {
         if warp.mask >> lane & 1 == 0 {
             continue;
         }
         let value = |r: u32| -> u64 { T::File::all(warp)[r as usize][lane].into() };
         let pos = warp.r32[inst.c as usize][lane] & 0xff;
-        let len = length[lane] & 0xff;
+        let len = length & 0xff;
         let field = if len >= 64 { u64::MAX } else { (1 << len) - 1 };
         let all = u64::MAX >> (64 - bits);
         let (a, b) = (value(inst.a), value(inst.b));

@@ -42,10 +42,10 @@ pub(crate) fn decode(d: &mut Decoder<'_>, i: &Instruction) -> Result<Inst, Reaso
     if let Some(StateSpace::Local) = symbol_space {
         space = StateSpace::Local;
     }
-    if space == StateSpace::Generic {
-        if let Some(named) = symbol_space {
-            space = named;
-        }
+    if space == StateSpace::Generic
+        && let Some(named) = symbol_space
+    {
+        space = named;
     }
     let ordered = i.has(Modifier::Acquire) || i.has(Modifier::Release);
     let strong = ordered
@@ -109,14 +109,14 @@ pub(crate) fn resolve(warp: &Warp, space: StateSpace, address: &Addr) -> Resolve
     match address.base {
         AddrBase::R32(base) => {
             let base = &warp.r32[base as usize];
-            for lane in 0..LANES {
-                r.addresses[lane] = u64::from(base[lane]).wrapping_add(offset);
+            for (to, &from) in r.addresses.iter_mut().zip(base) {
+                *to = u64::from(from).wrapping_add(offset);
             }
         }
         AddrBase::R64(base) => {
             let base = &warp.r64[base as usize];
-            for lane in 0..LANES {
-                r.addresses[lane] = base[lane].wrapping_add(offset);
+            for (to, &from) in r.addresses.iter_mut().zip(base) {
+                *to = from.wrapping_add(offset);
             }
         }
         AddrBase::Fixed => r.addresses = [offset; LANES],
@@ -179,6 +179,16 @@ pub(crate) fn drop_misaligned(
     mask & !bad
 }
 
+/// Calls a function with the lanes of a mask; with all of them in a loop that the compiler can unroll.
+#[inline(always)]
+fn each(mask: u32, mut f: impl FnMut(usize)) {
+    if mask == crate::machine::warp::ALL {
+        (0..LANES).for_each(f);
+    } else {
+        lanes(mask).for_each(&mut f);
+    }
+}
+
 /// Whether shared addresses are all in the own block's window; lanes that do not execute may spoil it.
 fn are_own(addresses: &[u64; LANES]) -> bool {
     addresses.iter().fold(0, |all, a| all | a) >> window::SHARED_OFFSET_BITS == 0
@@ -197,19 +207,19 @@ fn load_own(op: &MemoryOp, warp: &mut Warp, shared: &[u8], addresses: &[u64; LAN
         match (value, size) {
             (Value::R32(r), 4) => {
                 let to = &mut warp.r32[r as usize];
-                for lane in lanes(mask) {
+                each(mask, |lane| {
                     if let Some(bytes) = shared.get(place(lane)..).and_then(|s| s.first_chunk()) {
                         to[lane] = u32::from_le_bytes(*bytes);
                     }
-                }
+                });
             }
             (Value::R64(r), 8) => {
                 let to = &mut warp.r64[r as usize];
-                for lane in lanes(mask) {
+                each(mask, |lane| {
                     if let Some(bytes) = shared.get(place(lane)..).and_then(|s| s.first_chunk()) {
                         to[lane] = u64::from_le_bytes(*bytes);
                     }
-                }
+                });
             }
             _ => {
                 for lane in lanes(mask) {
@@ -229,21 +239,21 @@ fn store_own(op: &MemoryOp, warp: &Warp, shared: &mut [u8], addresses: &[u64; LA
         match (value, size) {
             (Value::R32(r), 4) => {
                 let from = &warp.r32[r as usize];
-                for lane in lanes(mask) {
+                each(mask, |lane| {
                     let to = shared.get_mut(place(lane)..).and_then(|s| s.first_chunk_mut());
                     if let Some(to) = to {
                         *to = from[lane].to_le_bytes();
                     }
-                }
+                });
             }
             (Value::R64(r), 8) => {
                 let from = &warp.r64[r as usize];
-                for lane in lanes(mask) {
+                each(mask, |lane| {
                     let to = shared.get_mut(place(lane)..).and_then(|s| s.first_chunk_mut());
                     if let Some(to) = to {
                         *to = from[lane].to_le_bytes();
                     }
-                }
+                });
             }
             _ => {
                 for lane in lanes(mask) {
@@ -265,7 +275,9 @@ pub(crate) fn drop_outside_shared(
 ) -> u32 {
     if are_own(addresses) {
         let inside = u64::from(window::SHARED_START)..=end_of(cx, bytes);
-        if lanes(mask).all(|lane| inside.contains(&addresses[lane])) {
+        let mut all = true;
+        each(mask, |lane| all &= inside.contains(&addresses[lane]));
+        if all {
             return mask;
         }
     }
