@@ -202,7 +202,8 @@ fn tf32_keeps_ten_bits() {
 fn floats_to_integers() {
     let a = floats32(8, 60_000);
     let d = floats64(9, 60_000);
-    let rounds: [(&str, fn(f64) -> f64); 4] = [
+    type Rounding = (&'static str, fn(f64) -> f64);
+    let rounds: [Rounding; 4] = [
         ("rni", f64::round_ties_even),
         ("rzi", f64::trunc),
         ("rmi", f64::floor),
@@ -249,8 +250,8 @@ fn floats_to_integers() {
     // Every f16.
     let all: Vec<u64> = (0..0x10000).collect();
     let got = unary("cvt.rni.s32.f16 {d}, {a};", 2, 4, &all);
-    for h in 0..0x10000 {
-        assert_eq!(got[h] as u32 as i32, half16(h as u64).round_ties_even() as i32);
+    for (h, g) in got.into_iter().enumerate() {
+        assert_eq!(g as u32 as i32, half16(h as u64).round_ties_even() as i32);
     }
 }
 

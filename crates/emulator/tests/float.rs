@@ -34,7 +34,8 @@ fn f32_rounds_to_nearest() {
     let (a, b, c) = (floats32(1, N), floats32(2, N), floats32(3, N));
     let three = [a.clone(), b.clone(), c.clone()];
     let two = [a.clone(), b.clone()];
-    let cases: [(&str, fn(f32, f32) -> f32); 5] = [
+    type Case = (&'static str, fn(f32, f32) -> f32);
+    let cases: [Case; 5] = [
         ("add.f32", |a, b| a + b),
         ("sub.rn.f32", |a, b| a - b),
         ("mul.f32", |a, b| a * b),
@@ -230,7 +231,8 @@ fn extremes_order_zeros_and_nan() {
 #[test]
 fn tests_of_classes() {
     let a = floats32(13, N);
-    let cases: [(&str, fn(f32) -> bool); 6] = [
+    type Case = (&'static str, fn(f32) -> bool);
+    let cases: [Case; 6] = [
         ("finite", f32::is_finite),
         ("infinite", f32::is_infinite),
         ("number", |x| !x.is_nan()),

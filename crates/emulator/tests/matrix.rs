@@ -129,7 +129,7 @@ fn stores_undo_loads() {
                 let of = |c: usize| {
                     let (r, m) = (row % 8, row / 8);
                     // The even column of a lane's pair, or row when transposed, got one more.
-                    let more = m == 0 && if trans.is_empty() { c % 2 == 0 } else { r % 2 == 0 };
+                    let more = m == 0 && [c, r][usize::from(!trans.is_empty())] & 1 == 0;
                     u32::from(element(m, r, c)) + u32::from(more)
                 };
                 let got = out[128 + row * 4 + pair];

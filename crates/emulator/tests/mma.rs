@@ -102,7 +102,7 @@ fn place_a(m: usize, ty: Ty, lane: usize, i: usize) -> (usize, usize) {
             let row = if matches!(i, 0 | 1 | 4 | 5) { g } else { g + 8 };
             (row, t * 2 + (i & 1) + if i < 4 { 0 } else { 8 })
         }
-        Ty::Tf32 | Ty::F64 => (if i % 2 == 0 { g } else { g + 8 }, t + 4 * (i / 2)),
+        Ty::Tf32 | Ty::F64 => (g + 8 * (i % 2), t + 4 * (i / 2)),
         // m16n8k32: rows g for i in 0..4 and 8..12.
         _ => {
             let row = if i < 4 || (8..12).contains(&i) { g } else { g + 8 };

@@ -592,7 +592,10 @@ fn an_accumulator_is_read_too_early() {
     let extra = Extra { before_wait: "mov.f32 %d3, 0f00000000;", ..Extra::default() };
     finds(FindingKind::InFlightAccumulator, "is overwritten", &small(), &extra);
     // A store reads, too.
-    let extra = Extra { before_wait: "st.global.f32 [%rd2], %d0;", ..Extra::default() };
+    let extra = Extra {
+        before_wait: "mad.wide.u32 %rd8, %r7, 4, %rd2; st.global.f32 [%rd8], %d0;",
+        ..Extra::default()
+    };
     finds(FindingKind::InFlightAccumulator, "is read", &small(), &extra);
     let registers = Case { a_in_registers: true, ..small() };
     let extra = Extra { before_wait: "mov.b32 %a1, 0;", ..Extra::default() };
@@ -680,6 +683,27 @@ fn lanes_of_a_warp_stay_away() {
     };
     let (report, _) = launch(&p, &extra, Schedule::Late);
     assert!(report.errors().any(|f| f.kind == FindingKind::Divergence));
+}
+
+/// Shared memory is read through the async proxy, until the wait.
+#[test]
+fn shared_memory_is_read_until_the_wait() {
+    let none = Extra { proxy_fence: Some(""), ..Extra::default() };
+    finds(FindingKind::MissingProxyFence, "fence.proxy.async", &small(), &none);
+    let p = problem(&small(), 99);
+    let early = Extra { before_wait: "st.shared.b32 [%r3], %r1;", ..Extra::default() };
+    let (report, _) = launch(&p, &early, Schedule::Late);
+    assert!(
+        report
+            .errors()
+            .any(|f| { f.kind == FindingKind::Race && f.to_string().contains("wgmma.wait_group") })
+    );
+    let late = Extra {
+        before_wait: "wgmma.wait_group.sync.aligned 0; bar.sync 0; setp.eq.u32 %p4, %r1, 0;\n @%p4 st.shared.b32 [%r3], %r1;",
+        ..Extra::default()
+    };
+    let (report, _) = launch(&p, &late, Schedule::Late);
+    assert_eq!(report.errors().count(), 0);
 }
 
 #[test]

@@ -310,7 +310,7 @@ impl ConvertOp {
                 };
                 return of(bits >> 8) << 16 | of(bits);
             }
-            _ => return self.from_integer(integer(bits, self.from)),
+            _ => return self.integer(integer(bits, self.from)),
         };
         if self.to.is_float() { self.float(x, self.to) } else { self.to_integer(x) }
     }
@@ -329,7 +329,7 @@ impl ConvertOp {
         value.clamp(low, high) as u64
     }
 
-    fn from_integer(&self, value: i128) -> u64 {
+    fn integer(&self, value: i128) -> u64 {
         if !self.to.is_float() {
             let (low, high) = limits(self.to);
             let value = if self.saturate { value.clamp(low, high) } else { value };

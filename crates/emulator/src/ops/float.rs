@@ -497,8 +497,8 @@ fn sin_cos(x: f64) -> (f64, f64) {
         return (x, 1.0);
     }
     // π/2 in two parts; the first has 33 bits, so that its product with a count below 2^20 is exact.
-    const HIGH: f64 = 1.570_796_326_734_125_614_17;
-    const LOW: f64 = 6.077_100_506_506_192_249_32e-11;
+    const HIGH: f64 = 1.570_796_326_734_125_6;
+    const LOW: f64 = 6.077_100_506_506_192e-11;
     let n = (x * std::f64::consts::FRAC_2_PI).round();
     let r = (x - n * HIGH) - n * LOW;
     let q = r * r;

@@ -6,7 +6,7 @@ use crate::harness::Bench;
 
 /// Runs `op` (for instance `add.f32 {d}, {a}, {b};`) on elements of `bytes_in` each. Widths are 2, 4 or 8
 /// bytes; registers are `.b16`, `.b32` or `.b64`.
-pub fn run(op: &str, width_in: usize, width_out: usize, inputs: &[Vec<u64>]) -> Vec<u64> {
+pub(crate) fn run(op: &str, width_in: usize, width_out: usize, inputs: &[Vec<u64>]) -> Vec<u64> {
     let n = inputs[0].len();
     let names = ["a", "b", "c"];
     let mut loads = String::new();
@@ -73,15 +73,15 @@ pub fn run(op: &str, width_in: usize, width_out: usize, inputs: &[Vec<u64>]) -> 
 }
 
 /// One operand.
-pub fn unary(op: &str, width_in: usize, width_out: usize, a: &[u64]) -> Vec<u64> {
+pub(crate) fn unary(op: &str, width_in: usize, width_out: usize, a: &[u64]) -> Vec<u64> {
     run(op, width_in, width_out, &[a.to_vec()])
 }
 
 /// A fixed sequence of numbers.
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -90,7 +90,7 @@ impl Numbers {
 }
 
 /// f32 of all kinds: special ones, random bits, and ones near 1.
-pub fn floats32(seed: u64, count: usize) -> Vec<u64> {
+pub(crate) fn floats32(seed: u64, count: usize) -> Vec<u64> {
     let special: &[u32] = &[
         0,
         0x8000_0000,
@@ -142,7 +142,7 @@ pub fn floats32(seed: u64, count: usize) -> Vec<u64> {
 }
 
 /// As [`floats32`], of f64.
-pub fn floats64(seed: u64, count: usize) -> Vec<u64> {
+pub(crate) fn floats64(seed: u64, count: usize) -> Vec<u64> {
     let special: &[f64] = &[
         0.0,
         -0.0,

@@ -9,7 +9,8 @@ mod operand;
 mod product;
 pub(crate) mod watch;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use zeroforge_ptx::{Instruction, Modifier, Opcode, Operand, Type};
 
@@ -21,7 +22,7 @@ use crate::ops::matrix::whole_warp;
 use crate::program::decode::{Decoder, Reason};
 use crate::program::inst::{Detail, Inst, Step};
 use crate::report::FindingKind;
-use operand::{Element, Layout};
+use operand::{Element, Footprint, Layout, Unit};
 use product::Accumulator;
 
 /// What accumulators hold.
@@ -70,7 +71,7 @@ struct Pending {
     pc: u32,
     a: PendingA,
     /// Units of B in shared memory.
-    b: Vec<u32>,
+    b: Arc<[u32]>,
     /// Whether D is added.
     accumulate: bool,
     group: u64,
@@ -80,7 +81,7 @@ struct Pending {
 
 #[derive(Debug)]
 enum PendingA {
-    Units(Vec<u32>),
+    Units(Arc<[u32]>),
     Registers(Box<[Lanes32; 4]>),
 }
 
@@ -93,16 +94,21 @@ pub(crate) struct WgmmaState {
     /// Wgmmas executed, to compare with the other warps of the warpgroup.
     executed: u64,
     registers: watch::Registers,
+    buffers: Buffers,
+    /// What the group that is open reads, and the place of its first wgmma.
+    reads: Footprint,
+    first_pc: Option<u32>,
 }
 
 /// What the warps of a warpgroup must agree about, and operands that they share.
 #[derive(Debug, Default)]
 pub(crate) struct WarpgroupState {
-    /// Per warp, the group up to which it came to wait.
-    waited: [u64; 4],
     /// Wgmmas that not all four warps have executed; the first has number `first`.
     sequence: VecDeque<Shared>,
     first: u64,
+    /// Per warp, the group up to which it came to wait.
+    waited: [u64; 4],
+    units: HashMap<UnitsKey, Arc<[u32]>>,
     cache: Vec<Spread>,
     /// The place in `cache` that is given up next.
     oldest: usize,
@@ -123,9 +129,15 @@ struct Shared {
 struct Spread {
     first_unit: u32,
     key: (u32, Option<Element>, bool, bool),
-    raw: Vec<u8>,
+    raw: Vec<Unit>,
     lanes: Vec<[f32; 8]>,
 }
+
+/// Descriptor, order, elements in a unit, first row, rows.
+type UnitsKey = (u64, bool, u32, u32, u32);
+
+/// Descriptors whose units a block remembers.
+const REMEMBERED: usize = 1024;
 
 /// Operands of B that a block keeps spread: the k-steps of a few tiles.
 const CACHED: usize = 32;
@@ -251,7 +263,26 @@ fn commit(_: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         return step;
     }
     warp.wgmma.committed += 1;
+    record_reads(warp, cx);
     Step::Next
+}
+
+/// Tells the race detector what the wgmmas of the group that was just committed read. They were issued with the
+/// same knowledge of others: nothing between a wgmma and its commit is ordered by either.
+fn record_reads(warp: &mut Warp, cx: &mut Cx<'_>) {
+    let Some(first) = warp.wgmma.first_pc.take() else { return };
+    let (rank, actor) = (cx.rank, cx.cluster.race.wgmma_actor(warp));
+    let count = warp.wgmma.committed as u32;
+    let mut reads = std::mem::take(&mut warp.wgmma.reads);
+    // Findings are about the wgmma.
+    let pc = std::mem::replace(&mut warp.pc, first);
+    reads.take_ranges(|offset, len| {
+        let (kind, proxy) = (Kind::Read, Proxy::Async);
+        let access = race::RangeAccess { kind, proxy, rank, offset, len, actor, count };
+        race::range_access(cx, warp, warp.mask, &access);
+    });
+    warp.pc = pc;
+    warp.wgmma.reads = reads;
 }
 
 fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
@@ -264,13 +295,16 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     // A wgmma is one operation of four warps: it is complete for none of them before all have started it and
     // its operands are read. Kernels rely on it: one thread of the warpgroup frees the slot of a pipeline.
+    let threads = cx.env.config.block.iter().product::<u32>();
+    // Of a warpgroup that is not whole, which was reported, the others never come.
+    let whole = (warp.index / 4 + 1) * 128 <= threads;
     let state = &mut cx.cta().warpgroups[(warp.index / 4) as usize];
     let own = &mut state.waited[(warp.index % 4) as usize];
-    if *own < group {
-        *own = group;
-        cx.cluster.events += 1;
-    }
-    if !cx.cta().warpgroups[(warp.index / 4) as usize].all_waited(group) {
+    let first = *own < group;
+    *own = group.max(*own);
+    let all = state.all_waited(group);
+    cx.cluster.events += u64::from(first);
+    if whole && !all {
         warp.wait = Some(Wait::Warpgroup { index: warp.index / 4, group });
         return Step::Wait;
     }
@@ -307,7 +341,7 @@ fn issue(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     let accumulate = scale != 0;
     agree(warp, cx, [a_descriptor.unwrap_or(0), b_descriptor], accumulate);
-    if warp.index % 4 == 0 {
+    if warp.index.is_multiple_of(4) {
         cx.cluster.wgmmas += 1;
     }
 
@@ -320,7 +354,7 @@ fn issue(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         rows: op.n,
         part: 0..op.n,
     };
-    let b = units(warp, cx, &b, group);
+    let b = units(warp, cx, &b);
     let a = match (op.a, a_descriptor) {
         (Source::Registers(a), _) => {
             Some(PendingA::Registers(Box::new(a.map(|r| warp.r32[r as usize]))))
@@ -334,7 +368,7 @@ fn issue(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
                 rows: 64,
                 part: first_row..first_row + 16,
             };
-            units(warp, cx, &a, group).map(PendingA::Units)
+            units(warp, cx, &a).map(PendingA::Units)
         }
     };
     // One whose operands cannot be read was reported; it leaves its accumulator as it is.
@@ -448,9 +482,34 @@ struct Matrix {
     part: std::ops::Range<u32>,
 }
 
-/// Where the units of an operand are, if all are in shared memory. Tells the race detector that they will
-/// be read.
-fn units(warp: &Warp, cx: &mut Cx<'_>, m: &Matrix, group: u64) -> Option<Vec<u32>> {
+/// Where the units of an operand are, if all are in shared memory.
+fn units(warp: &mut Warp, cx: &mut Cx<'_>, m: &Matrix) -> Option<Arc<[u32]>> {
+    let rows = m.part.end - m.part.start;
+    let key = (m.descriptor, m.mn_major, m.element.per_unit(), m.part.start, rows);
+    let known = cx.cta().warpgroups.first().and_then(|w| w.units.get(&key)).cloned();
+    let units = match known {
+        Some(units) => units,
+        None => {
+            let units: Arc<[u32]> = find_units(warp, cx, m)?.into();
+            if let Some(shared) = cx.cta().warpgroups.first_mut() {
+                if shared.units.len() >= REMEMBERED {
+                    shared.units.clear();
+                }
+                shared.units.insert(key, Arc::clone(&units));
+            }
+            units
+        }
+    };
+    let checks = cx.env.options.checks;
+    if checks.races || checks.uninitialised {
+        warp.wgmma.reads.add(&units);
+        warp.wgmma.first_pc.get_or_insert(warp.pc);
+    }
+    Some(units)
+}
+
+/// Takes a descriptor apart; reports one that is wrong.
+fn find_units(warp: &Warp, cx: &mut Cx<'_>, m: &Matrix) -> Option<Vec<u32>> {
     let layout = match Layout::new(m.descriptor, m.mn_major, m.element, m.rows) {
         Ok(layout) => layout,
         Err(reason) => {
@@ -476,29 +535,13 @@ fn units(warp: &Warp, cx: &mut Cx<'_>, m: &Matrix, group: u64) -> Option<Vec<u32
         });
         return None;
     }
-    let checks = cx.env.options.checks;
-    if checks.races || checks.uninitialised {
-        let (rank, actor) = (cx.rank, cx.cluster.race.wgmma_actor(warp));
-        operand::each_range(&units, |offset, len| {
-            let access = race::RangeAccess {
-                kind: Kind::Read,
-                proxy: Proxy::Async,
-                rank,
-                offset,
-                len,
-                actor,
-                count: group as u32,
-            };
-            race::range_access(cx, warp, warp.mask, &access);
-        });
-    }
     Some(units)
 }
 
 /// Buffers for operands, kept between products.
 #[derive(Debug, Default)]
 struct Buffers {
-    raw: Vec<u8>,
+    raw: Vec<Unit>,
     a: Vec<[f32; 32]>,
 }
 
@@ -507,7 +550,7 @@ fn compute_next(warp: &mut Warp, cx: &mut Cx<'_>) {
     let Some(pending) = warp.wgmma.queue.pop_front() else { return };
     let kernel = cx.env.kernel;
     let Detail::Wgmma(op) = &kernel.code[pending.pc as usize].detail else { return };
-    let mut buffers = Buffers::default();
+    let mut buffers = std::mem::take(&mut warp.wgmma.buffers);
     let cta = &mut cx.cluster.ctas[cx.rank as usize];
     match &pending.a {
         PendingA::Units(units) => {
@@ -561,6 +604,7 @@ fn compute_next(warp: &mut Warp, cx: &mut Cx<'_>) {
             }
         }
     }
+    warp.wgmma.buffers = buffers;
     for [from, to] in warp.wgmma.registers.copies(&op.d_watched, pending.number) {
         warp.r32[to as usize] = warp.r32[from as usize];
     }
@@ -583,7 +627,7 @@ impl WarpgroupState {
         &mut self,
         first_unit: u32,
         key: (u32, Option<Element>, bool, bool),
-        raw: &[u8],
+        raw: &[Unit],
     ) -> &[[f32; 8]] {
         let found = self.cache.iter().position(|s| s.first_unit == first_unit && s.key == key);
         let at = match found {

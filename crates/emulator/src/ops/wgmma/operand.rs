@@ -34,10 +34,6 @@ impl Element {
         }
     }
 
-    pub(crate) fn is_integer(self) -> bool {
-        matches!(self, Element::S8 | Element::U8)
-    }
-
     /// Calls `f` with the value of each element of some bytes and its position. Values of integers are
     /// given by their bits.
     #[inline(always)]
@@ -142,6 +138,7 @@ impl Layout {
     /// row, for an MN-major one, for each k, the units along the rows.
     pub(crate) fn units(&self, first: u32, rows: u32, out: &mut Vec<u32>) {
         out.clear();
+        out.reserve((UNITS_OF_K * rows) as usize);
         let w = self.units;
         let mask = (w - 1) << 4;
         // Swizzles act on the address; W of 8, 4, 2, 1 is a mask of 0x70, 0x30, 0x10, 0.
@@ -175,50 +172,65 @@ impl Layout {
     }
 }
 
+/// The 16 bytes that operands consist of.
+pub(crate) type Unit = [u8; 16];
+
 /// Reads units one after the other.
-pub(crate) fn gather(shared: &[u8], units: &[u32], out: &mut Vec<u8>) {
+pub(crate) fn gather(shared: &[u8], units: &[u32], out: &mut Vec<Unit>) {
+    let read = |&unit: &u32| shared[unit as usize..].first_chunk().copied().unwrap_or_default();
     out.clear();
-    for &unit in units {
-        out.extend_from_slice(&shared[unit as usize..unit as usize + 16]);
-    }
+    out.extend(units.iter().map(read));
 }
 
-/// Calls `f(first, len)` for the ranges of memory that units make up.
-pub(crate) fn each_range(units: &[u32], mut f: impl FnMut(u32, u32)) {
-    let (Some(&low), Some(&high)) = (units.iter().min(), units.iter().max()) else { return };
-    // A bit per unit from the lowest on.
-    let mut bits = vec![0u64; ((high - low) / 16 / 64 + 1) as usize];
-    for &unit in units {
-        let at = (unit - low) / 16;
-        bits[(at / 64) as usize] |= 1 << (at % 64);
-    }
-    let mut open: Option<u32> = None;
-    for (i, &word) in bits.iter().enumerate() {
-        let mut at = 0;
-        while at < 64 {
-            // Alternately the next unit that is there and the next that is not.
-            let rest = if open.is_some() { !word } else { word } >> at;
-            let skip = rest.trailing_zeros().min(64 - at);
-            at += skip;
-            if at == 64 {
-                break;
-            }
-            let unit = low + (i as u32 * 64 + at) * 16;
-            match open.take() {
-                Some(first) => f(first, unit - first),
-                None => open = Some(unit),
-            }
+/// Units of shared memory that the wgmmas of a group read, so that the steps of a tile, each of which reads
+/// a part of every row, count as one whole range.
+#[derive(Debug, Default)]
+pub(crate) struct Footprint {
+    /// A bit per unit.
+    bits: Vec<u64>,
+}
+
+impl Footprint {
+    pub(crate) fn add(&mut self, units: &[u32]) {
+        let words = units.iter().max().map_or(0, |m| m / 16 / 64 + 1) as usize;
+        if self.bits.len() < words {
+            self.bits.resize(words, 0);
+        }
+        for unit in units {
+            self.bits[(unit / 16 / 64) as usize] |= 1 << (unit / 16 % 64);
         }
     }
-    if let Some(first) = open {
-        f(first, low + bits.len() as u32 * 64 * 16 - first);
+
+    /// Calls `f(offset, len)` for the ranges and forgets them.
+    pub(crate) fn take_ranges(&mut self, mut f: impl FnMut(u32, u32)) {
+        let mut open: Option<u32> = None;
+        for (i, word) in self.bits.iter_mut().enumerate() {
+            let word = std::mem::take(word);
+            let mut at = 0;
+            while at < 64 {
+                // Alternately the next unit that is there and the next that is not.
+                let rest = if open.is_some() { !word } else { word } >> at;
+                at += rest.trailing_zeros().min(64 - at);
+                if at == 64 {
+                    break;
+                }
+                let offset = (i as u32 * 64 + at) * 16;
+                match open.take() {
+                    Some(first) => f(first, offset - first),
+                    None => open = Some(offset),
+                }
+            }
+        }
+        if let Some(first) = open {
+            f(first, self.bits.len() as u32 * 64 * 16 - first);
+        }
     }
 }
 
 /// Spreads the elements of B over lanes: `out[k * N/4 + j][q]` is column `8 (j / 2) + 2 q + j % 2`, for the
 /// four lanes that share a row of the accumulator, twice.
 pub(crate) fn spread_b(
-    raw: &[u8],
+    raw: &[Unit],
     element: Element,
     mn_major: bool,
     negate: bool,
@@ -227,6 +239,7 @@ pub(crate) fn spread_b(
 ) {
     let columns = (UNITS_OF_K * element.per_unit()) as usize;
     let count = n / 4;
+    let raw = raw.as_flattened();
     out.resize(columns * count, [0.0; 8]);
     let mut put = |k: usize, n: usize, x: f32| {
         let place = &mut out[k * count + n / 8 * 2 + n % 2];
@@ -246,13 +259,14 @@ pub(crate) fn spread_b(
 
 /// Spreads 16 rows of A over lanes: `out[h * K + k][lane]` is row `lane / 4 + 8 h`.
 pub(crate) fn spread_a(
-    raw: &[u8],
+    raw: &[Unit],
     element: Element,
     mn_major: bool,
     negate: bool,
     out: &mut Vec<[f32; 32]>,
 ) {
     let columns = (UNITS_OF_K * element.per_unit()) as usize;
+    let raw = raw.as_flattened();
     out.resize(2 * columns, [0.0; 32]);
     let mut put = |k: usize, m: usize, x: f32| {
         let first = m % 8 * 4;
@@ -298,17 +312,19 @@ mod tests {
 
     #[test]
     fn ranges_are_whole_and_exact() {
-        let mut found = Vec::new();
-        each_range(&[0x400, 0x420, 0x410, 0x1000, 0x2000, 0x1ff0], |a, n| found.push((a, n)));
-        assert_eq!(found, [(0x400, 0x30), (0x1000, 0x10), (0x1ff0, 0x20)]);
+        let ranges = |units: &[u32]| {
+            let (mut footprint, mut found) = (Footprint::default(), Vec::new());
+            footprint.add(units);
+            footprint.take_ranges(|offset, len| found.push((offset, len)));
+            footprint.take_ranges(|_, _| panic!("they are forgotten"));
+            found
+        };
+        let some = [0x400, 0x420, 0x410, 0x1000, 0x2000, 0x1ff0];
+        assert_eq!(ranges(&some), [(0x400, 0x30), (0x1000, 0x10), (0x1ff0, 0x20)]);
         let long: Vec<u32> = (0..300).map(|i| 0x800 + i * 16).collect();
-        found.clear();
-        each_range(&long, |a, n| found.push((a, n)));
-        assert_eq!(found, [(0x800, 4800)]);
-        let full: Vec<u32> = (0..128).map(|i| 0x800 + i * 16).collect();
-        found.clear();
-        each_range(&full, |a, n| found.push((a, n)));
-        assert_eq!(found, [(0x800, 2048)]);
+        assert_eq!(ranges(&long), [(0x800, 4800)]);
+        let to_the_end: Vec<u32> = (0..128).map(|i| 0x800 + i * 16).collect();
+        assert_eq!(ranges(&to_the_end), [(0x800, 2048)]);
     }
 
     #[test]
@@ -320,7 +336,7 @@ mod tests {
         layout.units(0, 16, &mut units);
         for (i, unit) in units.iter().enumerate() {
             let (row, c) = (i as u32 / 2, i as u32 % 2);
-            assert_eq!(*unit, 1024 + row / 8 * 1024 + row % 8 * 128 + (c ^ row % 8) * 16);
+            assert_eq!(*unit, 1024 + row / 8 * 1024 + row % 8 * 128 + (c ^ (row % 8)) * 16);
         }
     }
 }

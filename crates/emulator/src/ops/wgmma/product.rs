@@ -54,23 +54,43 @@ fn multiply_with(
     let count = d.d.len() / 2;
     let columns = a.len() / 2;
     for (h, a) in a.chunks_exact(columns).enumerate() {
-        // Two accumulator registers at a time share what is loaded of A.
+        // Two accumulator registers at a time share what is loaded of A; both stay in vectors.
         for j in (0..count).step_by(2) {
-            let places = [0, 1].map(|o| d.d[2 * j + 2 * h + o] as usize);
-            let mut sums = places.map(|p| d.registers[p].map(f32::from_bits));
+            let [p, q] = [0, 1].map(|o| d.d[2 * j + 2 * h + o] as usize);
+            let (mut x, mut y) = (load(&d.registers[p]), load(&d.registers[q]));
             for (a, b) in a.iter().zip(b[j..].chunks(count)) {
-                let (b0, b1) = (&b[0], &b[1]);
+                let [b0, b1, ..] = b else { break };
                 for c in 0..4 {
                     for l in 0..8 {
-                        let x = a[8 * c + l];
-                        sums[0][8 * c + l] = fma(x, b0[l], sums[0][8 * c + l]);
-                        sums[1][8 * c + l] = fma(x, b1[l], sums[1][8 * c + l]);
+                        let a = a[8 * c + l];
+                        x[c][l] = fma(a, b0[l], x[c][l]);
+                        y[c][l] = fma(a, b1[l], y[c][l]);
                     }
                 }
             }
-            for (p, s) in places.into_iter().zip(sums) {
-                d.registers[p] = s.map(|x| if x.is_nan() { F32.nan as u32 } else { x.to_bits() });
-            }
+            store(&x, &mut d.registers[p]);
+            store(&y, &mut d.registers[q]);
+        }
+    }
+}
+
+#[inline(always)]
+fn load(register: &[u32; 32]) -> [[f32; 8]; 4] {
+    let mut out = [[0.0; 8]; 4];
+    for c in 0..4 {
+        for l in 0..8 {
+            out[c][l] = f32::from_bits(register[8 * c + l]);
+        }
+    }
+    out
+}
+
+#[inline(always)]
+fn store(values: &[[f32; 8]; 4], register: &mut [u32; 32]) {
+    for c in 0..4 {
+        for l in 0..8 {
+            let x = values[c][l];
+            register[8 * c + l] = if x.is_nan() { F32.nan as u32 } else { x.to_bits() };
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use zeroforge_ptx::table::Role;
-use zeroforge_ptx::{Instruction, Opcode, Operand};
+use zeroforge_ptx::{Instruction, Opcode, Operand, RegisterId};
 
 use crate::machine::context::{Cx, Who};
 use crate::machine::warp::Warp;
@@ -84,10 +84,10 @@ pub(crate) fn watched(flat: &FlatKernel<'_>) -> Numbers {
     loop {
         let before = all.len();
         for (frame, item) in &flat.code {
-            if let Some((from, to)) = plain_copy(item) {
-                if all.contains_key(&(*frame, from)) {
-                    add(&mut all, *frame, &Operand::Register(zeroforge_ptx::RegisterId(to)));
-                }
+            if let Some((from, to)) = plain_copy(item)
+                && all.contains_key(&(*frame, from))
+            {
+                add(&mut all, *frame, &Operand::Register(RegisterId(to)));
             }
         }
         if all.len() == before {
