@@ -28,6 +28,7 @@ fn create(s: &mut State, device: usize, flags: u32, primary: bool) -> Handle {
             flags,
             primary,
             error: None,
+            told: false,
             limits: BTreeMap::new(),
             cache_config: 0,
             shared_config: 1,

@@ -73,8 +73,10 @@ pub struct Context {
     pub flags: u32,
     /// Whether it is the device's primary context.
     pub primary: bool,
-    /// Set by the first failure of a kernel; every later call gives it.
+    /// Set by the first failure of a kernel, after which nothing runs.
     pub error: Option<Error>,
+    /// Whether a synchronisation has told of it; from then on every call gives it.
+    pub told: bool,
     /// `CUlimit` values that were set.
     pub limits: BTreeMap<u32, u64>,
     /// `CUfunc_cache`.
@@ -321,9 +323,17 @@ impl State {
     pub fn healthy(&self, context: Handle) -> Res<()> {
         match self.contexts.get(&context) {
             None => Err(Error::INVALID_CONTEXT),
-            Some(Context { error: Some(e), .. }) => Err(*e),
+            Some(Context { error: Some(e), told: true, .. }) => Err(*e),
             Some(_) => Ok(()),
         }
+    }
+
+    /// The error of a context where the caller synchronises and learns of it.
+    pub fn tell(&mut self, context: Handle) -> Res<()> {
+        if let Some(c) = self.contexts.get_mut(&context) {
+            c.told = c.error.is_some();
+        }
+        self.healthy(context)
     }
 
     /// A context by its handle.
