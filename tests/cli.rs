@@ -243,7 +243,7 @@ fn errors_have_their_exit_code_and_name_what_is_wrong() {
     let refused = fixture("refused/cond.pt2").to_string_lossy().into_owned();
     let external = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/minilm.pt2").to_owned();
     // PT2, ZFA and so on stand for paths; words are split at blanks.
-    let cases: [(&str, i32, &[&str]); 34] = [
+    let cases: [(&str, i32, &[&str]); 38] = [
         // Models.
         ("compile gone.pt2", 8, &["gone.pt2", "No such file"]),
         ("compile BAD", 3, &["bad.pt2", "not a zip archive"]),
