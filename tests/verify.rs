@@ -110,8 +110,10 @@ fn a_kernel_without_its_barrier_fails() {
     let Some(bytes) = artifact("mlp.pt2") else { return };
     let (code, events) = verify(&plant(&bytes, "bar.sync \t0;", "            "), &[]);
     assert_eq!(code, Some(10), "{events:?}");
+    // Threads read what others copy: before it arrives, or with nothing that orders the two.
     let finding = events.iter().find(|e| e["event"] == "finding").expect("a finding");
-    assert_eq!(finding["kind"], "race", "{finding}");
+    let kinds = ["race", "uninitialised-shared"];
+    assert!(kinds.iter().any(|k| finding["kind"] == *k), "{finding}");
     assert!(finding["at"]["line"].as_u64() > Some(0), "{finding}");
 }
 
