@@ -352,7 +352,10 @@ fn probe(
             let bytes = match program.buffers[b as usize].place {
                 Place::Weight(w) => Cow::Borrowed(machine.weights().bytes(w)?),
                 Place::Input(p) => Cow::Borrowed(inputs[p as usize].bytes()),
-                Place::Output(_) | Place::Arena { .. } if info.reads.contains(&b) => {
+                // What a step updates in part counts as read; where it writes does not depend on that.
+                Place::Output(_) | Place::Arena { .. }
+                    if info.reads.contains(&b) && !info.writes.contains(&b) =>
+                {
                     known = false;
                     break;
                 }
