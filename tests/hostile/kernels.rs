@@ -64,7 +64,8 @@ fn lists_of_kernels_are_checked_before_anything_is_computed() {
                 mutate(&bytes, &mut rng)
             };
             let what = format!("{name}, round {round}");
-            let Ok(specs) = attempt(&what, text.len(), || spec_file::decode(&text, &kernels)) else {
+            let Ok(specs) = attempt(&what, text.len(), || spec_file::decode(&text, &kernels))
+            else {
                 refused += 1;
                 continue;
             };

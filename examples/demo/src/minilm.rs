@@ -75,7 +75,7 @@ pub(crate) fn run(
     }
     println!("largest difference from torch: {worst:.1e}");
     println!(
-        "open to first output {:.1} ms; warm call: bind {:.0} us, compute {:.2} ms on {}",
+        "open to first output {:.1} ms; last call: bind {:.0} us, compute {:.2} ms on {}",
         first.as_secs_f64() * 1e3,
         phases.bind.as_secs_f64() * 1e6,
         phases.compute.as_secs_f64() * 1e3,
