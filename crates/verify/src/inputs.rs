@@ -28,6 +28,9 @@ const OTHER_SIZES: [i64; 12] = [16, 32, 8, 64, 24, 48, 12, 4, 128, 2, 1, 256];
 /// Largest integer that is tried.
 const LARGEST: i64 = 1 << 31;
 
+/// Tensors by name.
+type Named = Vec<(String, Tensor)>;
+
 /// Sizes and inputs of a call: as given, else sizes near 16 (batches smaller) so that all conditions hold, and
 /// random inputs on which the model is defined.
 pub fn choose(
@@ -35,7 +38,7 @@ pub fn choose(
     given_sizes: &[(String, i64)],
     given: &[(String, Tensor)],
     seed: u64,
-) -> Result<(Vec<i64>, Vec<(String, Tensor)>), VerifyError> {
+) -> Result<(Vec<i64>, Named), VerifyError> {
     let mut first = None;
     for sizes in candidates(machine.program(), given_sizes)? {
         let (inputs, defined) = random(machine, &sizes, given.to_vec(), seed)?;
@@ -200,7 +203,7 @@ fn random(
     sizes: &[i64],
     mut given: Vec<(String, Tensor)>,
     seed: u64,
-) -> Result<(Vec<(String, Tensor)>, bool), VerifyError> {
+) -> Result<(Named, bool), VerifyError> {
     let program = machine.program();
     let mut random = Random::new(seed);
     let mut inputs = Vec::with_capacity(program.inputs.len());
@@ -251,7 +254,13 @@ fn random(
 fn draws(shape: &[i64], rows: Option<i64>, random: &mut Random) -> Vec<Vec<i64>> {
     let count = shape.iter().product::<i64>().max(0);
     let Some(n) = rows else {
-        return vec![(0..count).map(|_| random.below(2)).collect()];
+        let mut draws = vec![(0..count).map(|_| random.below(2)).collect()];
+        // Positions that kernels clamp bound no table: along an axis they do not meet.
+        for axis in 0..shape.len() {
+            let step: i64 = shape[axis + 1..].iter().product();
+            draws.push((0..count).map(|i| i / step.max(1) % shape[axis].max(1)).collect());
+        }
+        return draws;
     };
     let mut draws = Vec::new();
     if count <= n && count <= 1 << 14 {
