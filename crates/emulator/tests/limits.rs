@@ -17,7 +17,13 @@ fn kernel(body: &str) -> String {
     )
 }
 
-fn run(body: &str, budget: u64, grid: [u32; 3], block: u32, schedule: Schedule) -> (Report, Vec<u32>) {
+fn run(
+    body: &str,
+    budget: u64,
+    grid: [u32; 3],
+    block: u32,
+    schedule: Schedule,
+) -> (Report, Vec<u32>) {
     let mut bench = Bench::new(&kernel(body));
     bench.options.instruction_budget = budget;
     bench.schedule(schedule);
@@ -40,7 +46,8 @@ fn endless_loops_use_the_budget_up() {
     let found = only(&report, FindingKind::Endless);
     assert!(found.message.contains("300000"), "{found}");
     // Also with blocks that wait for one another in turns.
-    let wait = "LOOP:\nld.acquire.gpu.global.u32 %r2, [%rd0];\nsetp.eq.u32 %p1, %r2, 0;\n@%p1 bra LOOP;";
+    let wait =
+        "LOOP:\nld.acquire.gpu.global.u32 %r2, [%rd0];\nsetp.eq.u32 %p1, %r2, 0;\n@%p1 bra LOOP;";
     let (report, _) = run(wait, 300_000, [500, 1, 1], 64, Schedule::Late);
     assert!(report.errors().any(|f| f.kind == FindingKind::Endless));
     assert!(report.warp_instructions < 20_000_000, "{}", report.warp_instructions);

@@ -30,7 +30,12 @@ fn describe(outcome: &Outcome) -> String {
         .map(|f| {
             let other = f.other.as_ref().map(|o| format!(" against {}", place(o)));
             let message: String = f.message.chars().take(200).collect();
-            format!("  {} at {}{}: {message}", f.kind.name(), place(&f.party), other.unwrap_or_default())
+            format!(
+                "  {} at {}{}: {message}",
+                f.kind.name(),
+                place(&f.party),
+                other.unwrap_or_default()
+            )
         })
         .collect();
     out.extend(outcome.wrong.iter().map(|w| format!("  {w}")));
@@ -65,7 +70,8 @@ fn is_at(finding: &Finding, kernel: &Kernel, line: u32) -> bool {
     let file = format!("{}.cu", kernel.name);
     // A deadlock's message has the places of all warps.
     if finding.kind == FindingKind::Deadlock {
-        return finding.message.contains(&format!("{file}:{line} ")) || finding.message.contains(&format!("{file}:{line},"));
+        return finding.message.contains(&format!("{file}:{line} "))
+            || finding.message.contains(&format!("{file}:{line},"));
     }
     let parties = std::iter::once(&finding.party).chain(&finding.other);
     parties.into_iter().any(|p| lines(p, &file).contains(&line))

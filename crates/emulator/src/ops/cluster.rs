@@ -47,12 +47,14 @@ pub(crate) struct RemoteUses {
     /// The last use by an actor: its count, and who.
     last: BTreeMap<u32, (u32, Who)>,
     seen: Clock,
+    /// What cluster barriers alone brought. What threads knew that have left tells those that stay nothing.
+    by_barriers: Clock,
 }
 
 impl RemoteUses {
     /// Whether a cluster barrier, a relaxed one too, brought the block what an actor did up to a count.
     pub(crate) fn has_seen(&self, actor: u32, count: u32) -> bool {
-        self.seen.seen(actor) >= count
+        self.by_barriers.seen(actor) >= count
     }
 }
 
@@ -255,7 +257,9 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     *ClusterBarrier::lanes_of(&mut barrier.owing, warp.actor) &= !mask;
     warp.clock.acquire(&barrier.released);
     let order = &cx.cluster.barrier.order;
-    cx.cluster.ctas[cx.rank as usize].remote.seen.acquire(order);
+    let remote = &mut cx.cluster.ctas[cx.rank as usize].remote;
+    remote.seen.acquire(order);
+    remote.by_barriers.acquire(order);
     if missing != 0 {
         cx.find(warp, missing, FindingKind::BarrierMisuse, None, || {
             "barrier.cluster.wait without barrier.cluster.arrive before it (PTX ISA 9.7.13.3)"
