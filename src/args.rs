@@ -52,21 +52,25 @@ Examples:
   zeroforge run --graph model.pt2 --input inputs.safetensors --dump values.safetensors")]
     Run(RunArgs),
     /// Check every device kernel of an artifact, with no GPU: what it computes and how.
-    #[command(long_about = "\
+    #[command(
+        long_about = "\
 Check every device kernel of an artifact, with no GPU.
 
 The model runs once, step by step, on an emulated Hopper with all its checkers on; inputs are random unless
 given. After each step its results are compared with what the kernel must compute, in f64. A kernel passes if
 nothing was found and its error is at most twice that of a plain implementation in the same types, plus a unit
-in the last place. Exit code 10 says that one did not.", after_help = "\
+in the last place. Exit code 10 says that one did not.",
+        after_help = "\
 Examples:
   zeroforge verify model.zfa
   zeroforge verify model.zfa --size s0=1 --size s1=100 --steps first
   zeroforge verify model.zfa --kernel attention --schedule random:7
-  zeroforge --json verify model.zfa")]
+  zeroforge --json verify model.zfa"
+    )]
     Verify(VerifyArgs),
     /// Run one kernel on an emulated Hopper, with every checker on.
-    #[command(long_about = "\
+    #[command(
+        long_about = "\
 Run one kernel on an emulated Hopper (sm_90a), with every checker on: a .cu file, compiled by NVRTC, or PTX.
 
 An --arg is given for each parameter of the kernel, in order:
@@ -82,11 +86,13 @@ An --arg is given for each parameter of the kernel, in order:
   bytes=0a0b0c0d                     these bytes, by value
   {in=x.npy;i64=4;f32=1}             a struct by value, its members naturally aligned
 
-Exit code 10 says that a checker found an error.", after_help = "\
+Exit code 10 says that a checker found an error.",
+        after_help = "\
 Examples:
   zeroforge emulate add.cu --entry add --grid 4 --block 256 --arg in=x.npy --arg in=y.npy --arg 'out=f32[1024]' --arg i32=1024
   zeroforge emulate softmax.ptx --block 128 --arg 'random=f32[8,128]:1' --arg 'out=f32[8,128]' --output out.safetensors
-  zeroforge emulate tma.cu --block 128 --shared 65536 --arg 'random=bf16[128,64]' --arg tensormap=0:bf16,dims=64x128,box=64x64,swizzle=128 --schedule random:3")]
+  zeroforge emulate tma.cu --block 128 --shared 65536 --arg 'random=bf16[128,64]' --arg tensormap=0:bf16,dims=64x128,box=64x64,swizzle=128 --schedule random:3"
+    )]
     Emulate(EmulateArgs),
     /// Show what is in an artifact or a model.
     #[command(after_help = "\

@@ -69,6 +69,18 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// A kernel that computes something wrong, or in which a checker found an error.
+#[derive(Debug)]
+pub(crate) struct CheckError(pub(crate) String);
+
+impl std::fmt::Display for CheckError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CheckError {}
+
 /// A kernel's source or PTX that cannot be used.
 #[derive(Debug)]
 pub(crate) struct SourceError(pub(crate) String);
@@ -100,6 +112,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         if cause.is::<UsageError>() || cause.is::<crate::config::ConfigError>() {
             return Exit::Usage;
         }
+        if cause.is::<CheckError>() {
+            return Exit::Check;
+        }
         if cause.is::<SourceError>() {
             return Exit::BadModel;
         }
@@ -121,9 +136,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         if let Some(e) = cause.downcast_ref::<CompileError>() {
             return match e {
                 CompileError::Cpu(CpuCompileError::Io { .. }) => Exit::Io,
-                CompileError::Cpu(_) | CompileError::Cuda(_) | CompileError::Host(_) => {
-                    Exit::Toolchain
-                }
+                CompileError::Cpu(_) | CompileError::Cuda(_) => Exit::Toolchain,
                 CompileError::Artifact(ArtifactError::Write { .. }) => Exit::Io,
                 _ => Exit::Unsupported,
             };

@@ -1,25 +1,21 @@
 //! The software device: where its library is, when it is used, and what it found.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use zeroforge_artifact::Target;
 use zeroforge_runtime::{
-    Model, RunError, Session, SessionOptions, gpu_count, is_shadowed, load_software_driver,
-    software_findings,
+    Model, RunError, Session, SessionOptions, gpu_count, load_software_driver, software_findings,
 };
 
 use crate::args::DeviceName;
-use crate::exit::Exit;
+use crate::exit::{CheckError, Exit};
 use crate::findings::{Printer, Shown};
 use crate::output::Output;
 
 /// Names the library by hand.
 pub(crate) const VARIABLE: &str = "ZEROFORGE_SOFTWARE_DRIVER";
-/// Set in a process that was started again with another `LD_LIBRARY_PATH`.
-const STARTED_AGAIN: &str = "ZEROFORGE_SOFTWARE_STARTED_AGAIN";
 const FILE: &str = "libcuda.so";
 
 /// The library: as the variable says, else beside the program or where an installation has it.
@@ -33,8 +29,8 @@ pub(crate) fn find() -> Result<PathBuf, String> {
     let places = [
         folder.join(FILE),
         folder.join("../lib/zeroforge").join(FILE),
-        // Programs of a build have it one folder up.
-        folder.join("..").join(FILE),
+        // In a build it may be where dependencies are.
+        folder.join("deps").join(FILE),
     ];
     let found = places.iter().find(|p| p.is_file() && p.canonicalize().is_ok());
     found.cloned().ok_or_else(|| {
@@ -49,30 +45,7 @@ fn load() -> Result<()> {
     let missing = |reason| RunError::Device { device: "software".to_owned(), reason };
     let path = find().map_err(missing)?;
     let path = path.canonicalize().with_context(|| format!("reading `{}`", path.display()))?;
-    load_software_driver(&path)?;
-    if !is_shadowed() {
-        return Ok(());
-    }
-    // Another driver is installed under a name that is looked for first. The folder of the software device
-    // comes before the system's only if the dynamic linker knows it from the start.
-    if std::env::var_os(STARTED_AGAIN).is_some() {
-        return Err(missing(
-            "another CUDA driver is found first; set LD_LIBRARY_PATH to the folder of the software device".to_owned(),
-        )
-        .into());
-    }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let mut folders = folder.as_os_str().to_owned();
-    if let Some(others) = std::env::var_os("LD_LIBRARY_PATH").filter(|v| !v.is_empty()) {
-        folders.push(":");
-        folders.push(others);
-    }
-    let error = std::process::Command::new(std::env::current_exe()?)
-        .args(std::env::args_os().skip(1))
-        .env("LD_LIBRARY_PATH", folders)
-        .env(STARTED_AGAIN, "1")
-        .exec();
-    Err(error).context("starting again with the software device")
+    Ok(load_software_driver(&path)?)
 }
 
 /// Binds a model to a device; says so where that is the software device and nobody asked for it.
@@ -82,7 +55,8 @@ pub(crate) fn open(
     options: SessionOptions,
     output: &Output,
 ) -> Result<Session> {
-    let has_gpu_code = model.manifest().targets.iter().any(|t| matches!(t.target, Target::Cuda { .. }));
+    let has_gpu_code =
+        model.manifest().targets.iter().any(|t| matches!(t.target, Target::Cuda { .. }));
     match device {
         DeviceName::Cpu => Ok(Session::cpu(model, options)?),
         // Where an artifact has code for both, the processor; it needs nothing.
@@ -109,11 +83,11 @@ pub(crate) fn open(
     }
 }
 
-/// Shows what the software device has found in this process, if it was used; the exit code says whether there
-/// was an error.
+/// Shows what the software device has found in this process, if it was used; an error if that was one.
 pub(crate) fn report(output: &Output) -> Result<Exit> {
     let Some(text) = software_findings() else { return Ok(Exit::Success) };
-    let value: Value = serde_json::from_str(&text?).context("reading the software device's findings")?;
+    let value: Value =
+        serde_json::from_str(&text?).context("reading the software device's findings")?;
     let findings = value["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut printer = Printer::default();
     let (mut errors, mut warnings) = (0u64, 0u64);
@@ -129,19 +103,16 @@ pub(crate) fn report(output: &Output) -> Result<Exit> {
     if errors == 0 {
         return Ok(Exit::Success);
     }
-    output.remark(&format!(
+    Err(CheckError(format!(
         "the software device found {errors} errors in kernels ({warnings} warnings, {dropped} not kept)"
-    ));
-    Ok(Exit::Check)
+    ))
+    .into())
 }
 
 /// A run that failed: an error found in a kernel is the reason, if there is one.
 pub(crate) fn failed(error: anyhow::Error, output: &Output) -> Result<Exit> {
-    match report(output)? {
-        Exit::Success => Err(error),
-        exit => {
-            output.error(&error, exit as u8);
-            Ok(exit)
-        }
+    match report(output) {
+        Err(found) => Err(error.context(found)),
+        Ok(_) => Err(error),
     }
 }

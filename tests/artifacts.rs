@@ -19,10 +19,30 @@ fn f32_tensor(file: &SafeTensors<'_>, name: &str) -> Tensor {
 }
 
 #[test]
-fn version_1_opens_verifies_and_runs() {
-    let key = std::fs::read_to_string(kept("v1/mlp.pub")).unwrap();
+fn version_1_0_opens_verifies_and_runs() {
+    let model = opens_verifies_and_runs("v1");
+    assert!(model.artifact().kernel_specs(1).unwrap().is_none());
+}
+
+#[test]
+fn version_1_1_opens_verifies_and_runs() {
+    let model = opens_verifies_and_runs("v1.1");
+    // The processor's kernels are not listed, the GPU's are.
+    assert!(model.artifact().kernel_specs(0).unwrap().is_none());
+    let specs = model.artifact().kernel_specs(1).unwrap().unwrap();
+    let kernels = model.artifact().program(1).unwrap().kernels;
+    let specs = zeroforge_compiler::spec_file::decode(specs, &kernels).unwrap();
+    assert_eq!(specs.len(), 2);
+    // And they are still what the kernels compute.
+    let options = zeroforge_verify::Options::default();
+    let summary = zeroforge_verify::verify(&model, &options, &mut |_| {}).unwrap();
+    assert!(summary.passed() && summary.kernels.len() == 2, "{summary:?}");
+}
+
+fn opens_verifies_and_runs(folder: &str) -> Model {
+    let key = std::fs::read_to_string(kept(&format!("{folder}/mlp.pub"))).unwrap();
     let options = OpenOptions { verify_all: true, trusted_keys: vec![key] };
-    let model = Model::open(&kept("v1/mlp.zfa"), &options).unwrap();
+    let model = Model::open(&kept(&format!("{folder}/mlp.zfa")), &options).unwrap();
     let targets: Vec<Target> = model.manifest().targets.iter().map(|t| t.target).collect();
     assert_eq!(targets, [Target::X86_64_V3, Target::SM_90A]);
     let mut session = Session::cpu(&model, SessionOptions::default()).unwrap();
@@ -36,6 +56,7 @@ fn version_1_opens_verifies_and_runs() {
     for (a, b) in outputs[0].1.to_f64().into_iter().zip(torch.to_f64()) {
         assert!((a - b).abs() < 1e-5, "{a} instead of {b}");
     }
+    model
 }
 
 fn read_with_python(path: &Path) -> Option<Result<serde_json::Value, String>> {
@@ -55,21 +76,25 @@ fn read_with_python(path: &Path) -> Option<Result<serde_json::Value, String>> {
 
 #[test]
 fn a_reader_made_from_the_specification_agrees() {
-    let path = kept("v1/mlp.zfa");
-    let Some(outline) = read_with_python(&path) else { return };
+    agrees(&kept("v1/mlp.zfa"));
+    agrees(&kept("v1.1/mlp.zfa"));
+}
+
+fn agrees(path: &Path) {
+    let Some(outline) = read_with_python(path) else { return };
     let outline = outline.unwrap();
     assert_eq!(outline["name"], "mlp");
     assert_eq!(outline["signed"], true);
     let weights = ["up.weight", "up.bias", "down.weight", "down.bias"];
     assert_eq!(outline["weights"], serde_json::json!(weights));
-    let model = Model::open(&path, &OpenOptions::default()).unwrap();
+    let model = Model::open(path, &OpenOptions::default()).unwrap();
     for (i, target) in outline["targets"].as_array().unwrap().iter().enumerate() {
         let program = model.artifact().program(i).unwrap();
         assert_eq!(target["steps"], program.steps.len());
         assert_eq!(target["ports"]["x"], serde_json::json!(["s0", 12]));
     }
     // It does check: one wrong byte in the code of the first target.
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
     let code = model.artifact().sections()[2].offset as usize;
     bytes[code + 100] ^= 1;
     let folder = tempfile::tempdir().unwrap();

@@ -137,9 +137,11 @@ impl Ran {
 #[test]
 fn every_help_has_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 15] = [
         &["compile"],
         &["run"],
+        &["verify"],
+        &["emulate"],
         &["inspect"],
         &["bench"],
         &["toolchain"],
@@ -241,7 +243,7 @@ fn errors_have_their_exit_code_and_name_what_is_wrong() {
     let refused = fixture("refused/cond.pt2").to_string_lossy().into_owned();
     let external = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/minilm.pt2").to_owned();
     // PT2, ZFA and so on stand for paths; words are split at blanks.
-    let cases: [(&str, i32, &[&str]); 34] = [
+    let cases: [(&str, i32, &[&str]); 38] = [
         // Models.
         ("compile gone.pt2", 8, &["gone.pt2", "No such file"]),
         ("compile BAD", 3, &["bad.pt2", "not a zip archive"]),
@@ -277,7 +279,11 @@ fn errors_have_their_exit_code_and_name_what_is_wrong() {
         ("bench ZFA --size s77", 2, &["NAME=N"]),
         ("bench ZFA --size s77=many", 2, &["many", "whole number"]),
         // Usage, clap's own.
-        ("run ZFA --device tpu", 2, &["tpu", "cpu", "cuda"]),
+        ("run ZFA --device tpu", 2, &["tpu", "cpu", "cuda", "software"]),
+        ("verify ZFA", 6, &["does not say what its kernels compute", "compile the model again"]),
+        ("verify ZFA --schedule soon", 2, &["`late`, `eager` or `random:SEED`"]),
+        ("emulate PT2", 2, &["neither with .cu nor with .ptx"]),
+        ("emulate missing.ptx", 8, &["missing.ptx"]),
         ("compile", 2, &["<MODEL>"]),
         ("cmpile", 2, &["compile"]),
     ];
@@ -622,7 +628,7 @@ fn configuration_errors_name_file_line_and_remedy() {
     for (text, words) in [
         ("treads = 3", &["zeroforge.toml", "line 1", "`treads`", "did you mean `threads`?"][..]),
         ("\nthreads = \"many\"", &["line 2", "whole number"]),
-        ("device = \"gpu\"", &["\"cpu\", \"cuda\""]),
+        ("device = \"gpu\"", &["\"cpu\", \"cuda\", \"software\""]),
         ("threads = ", &["line 1"]),
         ("log = 3", &["`log` takes text"]),
     ] {
@@ -648,4 +654,124 @@ fn completions_exist_for_every_shell() {
             assert!(script.contains(word), "{shell}: no `{word}`");
         }
     }
+}
+
+/// `z[i] = x[i] + x[i + OFFSET]` for 64 elements.
+fn kernel(offset: usize) -> String {
+    format!(
+        "\
+.version 8.0
+.target sm_90a
+.address_size 64
+.visible .entry add(.param .u64 x, .param .u64 z)
+{{
+    .reg .f32 %f<4>;
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<5>;
+    ld.param.u64 %rd1, [x];
+    ld.param.u64 %rd2, [z];
+    mov.u32 %r1, %tid.x;
+    mul.wide.u32 %rd3, %r1, 4;
+    add.s64 %rd1, %rd1, %rd3;
+    add.s64 %rd2, %rd2, %rd3;
+    ld.global.f32 %f1, [%rd1];
+    ld.global.f32 %f2, [%rd1+{}];
+    add.f32 %f3, %f1, %f2;
+    st.global.f32 [%rd2], %f3;
+    ret;
+}}
+",
+        4 * offset
+    )
+}
+
+#[test]
+fn a_kernel_runs_on_the_emulator() {
+    let place = Place::new();
+    place.write("add.ptx", &kernel(0));
+    let x = Tensor::from_f32(&[64], &(0..64).map(|i| i as f32).collect::<Vec<_>>()).expect("x");
+    std::fs::write(place.path("x.npy"), tensor_io::to_npy(&x).expect("x")).expect("a file");
+    let add = |more: &[&str]| {
+        let arguments =
+            ["--json", "emulate", "add.ptx", "--arg", "in=x.npy", "--arg", "out=f32[64]"];
+        place.run(&[&arguments, more].concat())
+    };
+    let ran = add(&["--block", "64", "--output", "z.npy"]).ends(0, &[]);
+    let event = ran.event("emulated");
+    assert_eq!((&event["errors"], &event["warp_instructions"]), (&0.into(), &22.into()), "{event}");
+    let z = tensor_io::read_npy(&place.path("z.npy")).expect("z");
+    assert!(z.to_f64().into_iter().enumerate().all(|(i, v)| v == 2.0 * i as f64), "{z:?}");
+    // Half of the threads: the other elements stay unwritten, and are shown as they are.
+    add(&["--block", "32", "--entry", "add"]).ends(0, &[]);
+
+    add(&[]).ends(2, &["no block size", "--block"]);
+    add(&["--block", "64", "--arg", "u32=1"]).ends(2, &["takes 2 parameters, 3 arguments"]);
+    add(&["--block", "64", "--entry", "sub"]).ends(2, &["no kernel `sub`", "add"]);
+    add(&["--block", "2048"]).ends(2, &["2048"]);
+    place
+        .run(&["emulate", "add.ptx", "--block", "1", "--arg", "u32=1", "--arg", "u64=0"])
+        .ends(2, &["parameter 0 (`x`) has 8 bytes", "`u32=1` has 4"]);
+    place.write("bad.ptx", &kernel(0).replace("add.f32", "addd.f32"));
+    place.run(&["emulate", "bad.ptx", "--block", "1"]).ends(3, &["bad.ptx", "addd.f32"]);
+}
+
+#[test]
+fn what_the_emulator_finds_is_shown_with_its_line() {
+    let place = Place::new();
+    place.write("add.ptx", &kernel(1));
+    let arguments = ["emulate", "add.ptx", "--block", "64", "--arg", "random=f32[64]:1"];
+    let arguments = [&arguments[..], &["--arg", "out=f32[64]"]].concat();
+    let ran = place.run(&arguments).ends(10, &["errors in `add`"]);
+    for part in
+        ["error[out-of-bounds]", "add.ptx:16:", "16 |     ld.global.f32 %f2, [%rd1+4];", "^^^^^^"]
+    {
+        assert!(ran.out.contains(part), "`{part}` is not in:\n{}", ran.out);
+    }
+    let ran = place.run(&[&["--json"], &arguments[..]].concat()).ends(10, &[]);
+    let finding = ran.event("finding");
+    assert_eq!(
+        (&finding["kind"], &finding["at"]["ptx_line"]),
+        (&"out-of-bounds".into(), &16.into())
+    );
+    assert_eq!(finding["at"]["warp"], 1);
+}
+
+#[test]
+fn without_a_gpu_the_software_device_is_used_and_said() {
+    if zeroforge_runtime::gpu_count().is_some_and(|n| n > 0) {
+        eprintln!("skipped: this machine has a GPU");
+        return;
+    }
+    let place = Place::new();
+    let input = format!("x=[[{}]]", ["0.5"; 12].join(","));
+    let zfa = artifact();
+    let ran = place.run(&[
+        "--json",
+        "run",
+        &zfa,
+        "--device",
+        "cuda",
+        "--input",
+        &input,
+        "--output",
+        "z.safetensors",
+    ]);
+    let said: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(said.len(), 1, "{}", ran.err);
+    assert!(said[0].contains("running on the software device"), "{}", ran.err);
+    let ran = ran.ends(0, &[]);
+    ran.event("output");
+    let read = |name: &str| {
+        tensor_io::read_safetensors(&place.path(name)).expect("outputs").remove(0).1.to_f64()
+    };
+    place
+        .run(&["run", &zfa, "--device", "cpu", "--input", &input, "--output", "c.safetensors"])
+        .ends(0, &[]);
+    for (a, b) in read("z.safetensors").into_iter().zip(read("c.safetensors")) {
+        assert!((a - b).abs() < 1e-5, "{a} instead of {b}");
+    }
+    let mut missing = place.command(BINARY);
+    missing.args(["run", &zfa, "--device", "software", "--input", &input]);
+    missing.env("ZEROFORGE_SOFTWARE_DRIVER", place.path("none.so"));
+    Ran::of(missing.output().expect("it runs"), &["run"]).ends(8, &["none.so"]);
 }

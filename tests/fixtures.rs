@@ -6,6 +6,8 @@
 //! (`make test` installs it with `zeroforge toolchain install`); without it these tests are ignored and the reason
 //! printed.
 //!
+//! `verify/NAME` is what `zeroforge verify` does with it: sizes and inputs of its own.
+//!
 //! `FIXTURE=name cargo test --test fixtures` runs those whose name contains `name`.
 
 mod expected;
@@ -85,8 +87,7 @@ fn on_the_cpu(pt2: &Path) -> Result<(), Failed> {
 /// Everything that is wrong with a step, as text.
 fn problems(machine: &Machine, outcome: &Outcome, problems: &mut Vec<String>) {
     let program = machine.program();
-    let (doc, origin) =
-        (&program.kernels[outcome.kernel].doc, &program.steps[outcome.step].origin);
+    let (doc, origin) = (&program.kernels[outcome.kernel].doc, &program.steps[outcome.step].origin);
     for finding in outcome.report.errors() {
         problems.push(format!("{doc} for {origin}: {finding}"));
     }
@@ -107,11 +108,10 @@ fn on_the_emulator(pt2: &Path) -> Result<(), Failed> {
     let options = zeroforge_emulator::Options { threads: 1, ..Default::default() };
     for (i, case) in &expected.cases {
         let checks = StepChecks { reference: false, options: options.clone() };
-        let outputs = reference.call(
-            case.inputs.clone(),
-            &mut |_, _| checks.clone(),
-            &mut |_| ControlFlow::Continue(()),
-        )?;
+        let outputs =
+            reference.call(case.inputs.clone(), &mut |_, _| checks.clone(), &mut |_| {
+                ControlFlow::Continue(())
+            })?;
         let outputs = outputs.ok_or("the call ended early")?;
         check(*i, case, &outputs, &|name| Ok(reference.state(name)?), &expected)?;
     }
@@ -120,14 +120,11 @@ fn on_the_emulator(pt2: &Path) -> Result<(), Failed> {
     for (i, case) in &expected.cases {
         let checks = StepChecks { reference: true, options: options.clone() };
         let mut outcomes = Vec::new();
-        let outputs = machine.call(
-            case.inputs.clone(),
-            &mut |_, _| checks.clone(),
-            &mut |outcome| {
+        let outputs =
+            machine.call(case.inputs.clone(), &mut |_, _| checks.clone(), &mut |outcome| {
                 outcomes.push(outcome);
                 ControlFlow::Continue(())
-            },
-        )?;
+            })?;
         let mut wrong = Vec::new();
         outcomes.iter().for_each(|o| problems(&machine, o, &mut wrong));
         if !wrong.is_empty() {
@@ -137,6 +134,20 @@ fn on_the_emulator(pt2: &Path) -> Result<(), Failed> {
         check(*i, case, &outputs, &|name| Ok(machine.state(name)?), &expected)?;
     }
     Ok(())
+}
+
+/// What `zeroforge verify` does: sizes and inputs are its own.
+fn verified(pt2: &Path) -> Result<(), Failed> {
+    let cache = Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels"));
+    let (model, _) = open(pt2, Target::SM_90A, cache)?;
+    let options = zeroforge_verify::Options { threads: 1, ..Default::default() };
+    let summary = zeroforge_verify::verify(&model, &options, &mut |_| {})?;
+    let failed: Vec<String> =
+        summary.kernels.iter().filter(|k| !k.passed()).map(|k| format!("{k:?}")).collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed.join("\n").into()),
+    }
 }
 
 /// Why device code cannot be compiled here.
@@ -158,8 +169,11 @@ fn main() {
         // torch 2.8 keeps weights in a pickle: refused with the way out.
         let pickled = name.ends_with("_torch28");
         if !pickled {
-            let path = path.clone();
+            let (path, verify_path) = (path.clone(), path.clone());
             let trial = Trial::test(format!("device/{name}"), move || on_the_emulator(&path));
+            trials.push(trial.with_ignored_flag(missing.is_some()));
+            let path = verify_path;
+            let trial = Trial::test(format!("verify/{name}"), move || verified(&path));
             trials.push(trial.with_ignored_flag(missing.is_some()));
         }
         trials.push(Trial::test(name, move || {

@@ -26,6 +26,7 @@ pub(crate) fn run(config: &Config, output: &Output) -> Result<Exit> {
         Check { name: "Python with pip", found: pip(), required: false },
         Check { name: "CUDA compiler (NVRTC)", found: super::toolchain::nvrtc(), required: false },
         Check { name: "NVIDIA driver", found: driver(), required: false },
+        Check { name: "software device", found: software(), required: false },
     ];
     let mut healthy = true;
     for check in &checks {
@@ -86,8 +87,20 @@ fn driver() -> Result<String, String> {
     match found {
         Some(path) => Ok(path.to_owned()),
         None => {
-            Err("no libcuda.so.1; compiling for a GPU works without it, running on one does not"
+            Err("no libcuda.so.1; compiling for a GPU works without it, and code for one runs on the software device"
                 .to_owned())
         }
+    }
+}
+
+fn software() -> Result<String, String> {
+    let path = crate::software::find()?;
+    match path.is_file() {
+        true => Ok(path.display().to_string()),
+        false => Err(format!(
+            "{} names `{}`, which is not there",
+            crate::software::VARIABLE,
+            path.display()
+        )),
     }
 }

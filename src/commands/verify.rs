@@ -8,7 +8,7 @@ use zeroforge_runtime::{Model, OpenOptions};
 use zeroforge_verify::{Event, KernelResult, Options, Steps, Summary, verify};
 
 use crate::args::{StepsName, VerifyArgs};
-use crate::exit::{Exit, UsageError};
+use crate::exit::{CheckError, Exit, UsageError};
 use crate::findings::{Printer, Shown};
 use crate::output::{Output, duration};
 
@@ -47,7 +47,13 @@ pub(crate) fn run(args: &VerifyArgs, output: &Output) -> Result<Exit> {
         Event::Step(done, total) => output.progress("steps", done, total),
     })?;
     show(&summary, output);
-    Ok(if summary.passed() { Exit::Success } else { Exit::Check })
+    let failed: Vec<&str> =
+        summary.kernels.iter().filter(|k| !k.passed()).map(|k| k.entry.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(Exit::Success);
+    }
+    let (count, names) = (summary.kernels.len(), failed.join(", "));
+    Err(CheckError(format!("{} of {count} kernels fail: {names}", failed.len())).into())
 }
 
 /// Types of the inputs, by name: the same for every target.

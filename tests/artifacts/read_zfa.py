@@ -64,7 +64,7 @@ def blake3(data):
 
 # ---- the container ----------------------------------------------------------------------------------------
 
-KINDS = {1: "manifest", 2: "program", 3: "elf", 4: "cubin", 5: "ptx", 6: "weights"}
+KINDS = {1: "manifest", 2: "program", 3: "elf", 4: "cubin", 5: "ptx", 6: "weights", 7: "kernels"}
 SIZES = {"bool": 1, "u8": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "f16": 2, "bf16": 2, "f32": 4, "f64": 8}
 
 
@@ -131,6 +131,13 @@ def read(file):
             index = module["elf"] if "elf" in module else module["cuda"]["cubin"]
             need(sections[index][1][:4] == b"\x7fELF", "code is no ELF")
             need(kernel["entry"].encode() in sections[index][1], f"no entry {kernel['entry']}")
+        if "kernels" in target:
+            kind, text = sections[target["kernels"]]
+            need(kind == "kernels" and len(text) <= 64 << 20, "a list of kernels of another kind")
+            listed = json.loads(text)
+            need(listed["version"] == 1 and len(listed["kernels"]) == len(program["kernels"]), "list of kernels")
+            for spec in listed["kernels"]:
+                need(len(spec) == 1 and set(spec) < {"loop", "gemm", "attention"}, "an unknown kind of kernel")
         ports = {p["name"]: p["shape"] for p in program["inputs"] + program["outputs"]}
         outline["targets"].append({"target": target["target"], "ports": ports, "steps": len(program["steps"])})
     outline["signed"] = size > 0

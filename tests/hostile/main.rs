@@ -9,6 +9,7 @@ mod archive;
 mod artifact;
 mod expressions;
 mod harness;
+mod kernels;
 mod signature;
 mod tensors;
 mod weight_files;

@@ -489,7 +489,10 @@ impl ArtifactBuilder {
         let mut head = Vec::with_capacity(HEADER_BYTES as usize + table.len());
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&FORMAT_MAJOR.to_le_bytes());
-        head.extend_from_slice(&FORMAT_MINOR.to_le_bytes());
+        // The oldest version that has all that is in it.
+        let newer = self.sections.iter().any(|(kind, _)| *kind == SectionKind::Kernels);
+        let minor = if newer { FORMAT_MINOR } else { 0 };
+        head.extend_from_slice(&minor.to_le_bytes());
         head.extend_from_slice(&(count as u32).to_le_bytes());
         head.extend_from_slice(&total.to_le_bytes());
         head.resize(HEADER_BYTES as usize, 0);

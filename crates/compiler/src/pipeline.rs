@@ -14,7 +14,6 @@ use zeroforge_graph::{Graph, VerifyError, verify};
 use crate::backend::{Backend, CodegenError};
 use crate::cache::Cache;
 use crate::cpu::{self, CpuBackend, CpuCompileError, HostCompiler};
-use crate::cuda::host::{HostBuildError, HostCxx};
 use crate::cuda::{self, CudaBackend, CudaCompileError, CudaModule, Nvrtc};
 use crate::lower::{self, LowerError, WeightLayout};
 use crate::memory_plan;
@@ -67,9 +66,6 @@ pub enum CompileError {
     /// The device compiler.
     #[error(transparent)]
     Cuda(#[from] CudaCompileError),
-    /// Device kernels built for the host.
-    #[error(transparent)]
-    Host(#[from] HostBuildError),
     /// The artifact.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -172,34 +168,6 @@ fn compile_target(
             Ok(Compiled { schedule, modules: modules.into_iter().map(Module::Cuda).collect() })
         }
     }
-}
-
-/// Compiles a graph's device kernels as C++ for the host, into an artifact that the CPU runtime
-/// executes. It checks what the kernels compute where there is no GPU; it is slow.
-pub fn compile_device_on_host(
-    graph: &Graph,
-    store: &dyn WeightStore,
-    target: Target,
-    compiler: &HostCxx,
-) -> Result<Assembled, CompileError> {
-    let graph = &prepare(graph, store)?;
-    let mut schedule = schedule_for(graph, &CudaBackend::new(target), target)?;
-    let elf = compiler.build(&schedule.sources)?;
-    schedule.program.target = Target::X86_64_V3;
-    for kernel in &mut schedule.program.kernels {
-        // One object holds all kernels, and a task is a block.
-        kernel.module = 0;
-        kernel.block = 1;
-        kernel.shared_bytes = 0;
-    }
-    let options = CompileOptions {
-        targets: vec![Target::X86_64_V3],
-        model_hash: String::new(),
-        external_weights: false,
-        cache: Cache::none(),
-    };
-    let compiled = Compiled { schedule, modules: vec![Module::Elf(elf)] };
-    pack(graph, store, &options, vec![compiled], Vec::new(), &|_| {})
 }
 
 /// Lowers a prepared graph for a backend and assembles its program.

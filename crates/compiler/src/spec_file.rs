@@ -314,10 +314,8 @@ mod tests {
     /// `out[o, i] = x[o * n + i] - max over i`.
     fn sample() -> LoopKernel {
         let mut body = Body::default();
-        let (o, i) = (
-            body.push(InstKind::Outer(0), DType::I64),
-            body.push(InstKind::Inner(0), DType::I64),
-        );
+        let (o, i) =
+            (body.push(InstKind::Outer(0), DType::I64), body.push(InstKind::Inner(0), DType::I64));
         let n = body.push(InstKind::Param(0), DType::I64);
         let row = body.push(InstKind::Binary(BinaryOp::Mul, o, n), DType::I64);
         let index = body.push(InstKind::Binary(BinaryOp::Add, row, i), DType::I64);
@@ -357,7 +355,8 @@ mod tests {
         let kernels = [kernel(24), kernel(size_of::<abi::zf_gemm_params>() as u32)];
         assert_eq!(decode(&bytes, &kernels), Ok(specs));
         assert!(matches!(decode(&bytes, &kernels[..1]), Err(SpecError::Count { .. })));
-        let other = String::from_utf8(bytes).expect("JSON").replacen("\"version\":1", "\"version\":2", 1);
+        let other =
+            String::from_utf8(bytes).expect("JSON").replacen("\"version\":1", "\"version\":2", 1);
         assert_eq!(decode(other.as_bytes(), &kernels), Err(SpecError::Version(2)));
     }
 

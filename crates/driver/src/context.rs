@@ -28,6 +28,7 @@ fn create(s: &mut State, device: usize, flags: u32, primary: bool) -> Handle {
             flags,
             primary,
             error: None,
+            told: false,
             limits: BTreeMap::new(),
             cache_config: 0,
             shared_config: 1,
@@ -71,6 +72,7 @@ fn destroy(s: &mut State, context: Handle) {
     }
     s.streams.retain(|_, st| st.context != context);
     s.events.retain(|_, e| e.context != context);
+    s.arrays.retain(|_, a| a.context != context);
     if let Some(gone) = s.contexts.remove(&context) {
         print(&gone.printed);
         let device = &mut s.devices[gone.device];

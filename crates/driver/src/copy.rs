@@ -10,9 +10,11 @@ use crate::types::{BatchOp3D, DevicePtr, Handle, Memcpy2D, Memcpy3D, MemcpyAttri
 use crate::work::Work;
 
 /// `CU_MEMORYTYPE_*`.
-const HOST: u32 = 1;
-const DEVICE: u32 = 2;
-const ARRAY: u32 = 3;
+pub const HOST: u32 = 1;
+/// On the card.
+pub const DEVICE: u32 = 2;
+/// A CUDA array.
+pub const ARRAY: u32 = 3;
 const UNIFIED: u32 = 4;
 
 /// One side of a copy: the address of its first byte and the distances of rows and slices.
@@ -95,11 +97,9 @@ fn extent(side: &Side, width: usize, height: usize, depth: usize) -> Option<u64>
 
 impl CopyPlan {
     /// Checks a copy.
-    pub fn new(memory: &DeviceMemory, d: Memcpy3D) -> Res<CopyPlan> {
-        if d.src_type == ARRAY || d.dst_type == ARRAY {
-            crate::log::once("arrays", || "CUDA arrays are not supported".to_owned());
-            return Err(Error::NOT_SUPPORTED);
-        }
+    pub fn new(s: &State, descriptor: Memcpy3D) -> Res<CopyPlan> {
+        let memory = &s.memory;
+        let d = crate::array::resolve(s, descriptor)?;
         if d.src_lod != 0 || d.dst_lod != 0 {
             return Err(Error::INVALID_VALUE);
         }
@@ -161,7 +161,7 @@ impl CopyPlan {
             [d.dst_x, d.dst_y, d.dst_z],
         )?;
         let (width, height, depth) = (d.width, d.height, d.depth);
-        Ok(CopyPlan { descriptor: d, to, from, width, height, depth, staged: None })
+        Ok(CopyPlan { descriptor, to, from, width, height, depth, staged: None })
     }
 
     /// Bytes that move.
@@ -246,12 +246,14 @@ fn from_2d(c: Memcpy2D) -> Memcpy3D {
         src_type: c.src_type,
         src_host: c.src_host,
         src_device: c.src_device,
+        src_array: c.src_array,
         src_pitch: c.src_pitch,
         dst_x: c.dst_x,
         dst_y: c.dst_y,
         dst_type: c.dst_type,
         dst_host: c.dst_host,
         dst_device: c.dst_device,
+        dst_array: c.dst_array,
         dst_pitch: c.dst_pitch,
         width: c.width,
         height: c.height,
@@ -260,13 +262,15 @@ fn from_2d(c: Memcpy2D) -> Memcpy3D {
     }
 }
 
-fn blocking(d: Memcpy3D) -> Res<()> {
-    stream::submit_blocking(|s, _| Ok(Work::Copy(Box::new(CopyPlan::new(&s.memory, d)?))))
+/// Copies on the default stream and waits.
+pub fn blocking(d: Memcpy3D) -> Res<()> {
+    stream::submit_blocking(|s, _| Ok(Work::Copy(Box::new(CopyPlan::new(s, d)?))))
 }
 
-fn asynchronous(d: Memcpy3D, handle: Handle) -> Res<()> {
+/// Copies on a stream.
+pub fn asynchronous(d: Memcpy3D, handle: Handle) -> Res<()> {
     stream::submit(handle, |s, st| {
-        let mut plan = CopyPlan::new(&s.memory, d)?;
+        let mut plan = CopyPlan::new(s, d)?;
         let stream = &s.streams[&st];
         if stream.capture.is_none() && !stream.is_idle() {
             plan.stage()?;

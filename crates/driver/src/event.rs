@@ -90,9 +90,11 @@ api! {
 
     fn cuEventQuery(event: Handle) {
         stream::pump();
-        let s = lock();
+        let mut s = lock();
         let e = current(&s, event)?;
-        (e.done >= e.submitted).then_some(()).ok_or(Error::NOT_READY)
+        let context = e.context;
+        (e.done >= e.submitted).then_some(()).ok_or(Error::NOT_READY)?;
+        s.tell(context)
     }
 
     fn cuEventSynchronize(event: Handle) {

@@ -88,6 +88,16 @@ extension! {
 }
 
 extension! {
+    /// Makes a later `dlopen("libcuda.so")` of the process find this library, as `dlopen("libcuda.so.1")` does.
+    fn zfClaimNames() {
+        crate::claim::claim().map_err(|e| {
+            log::error(|| format!("zfClaimNames: {e}"));
+            Error::OPERATING_SYSTEM
+        })
+    }
+}
+
+extension! {
     /// Forgets what the checkers found.
     fn zfClearFindings() {
         let mut s = lock();

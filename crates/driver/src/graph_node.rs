@@ -53,7 +53,7 @@ pub fn kernel(
 
 /// A copy node.
 pub fn copy(s: &State, d: Memcpy3D) -> Res<NodeKind> {
-    Ok(NodeKind::Copy(Box::new(CopyPlan::new(&s.memory, d)?)))
+    Ok(NodeKind::Copy(Box::new(CopyPlan::new(s, d)?)))
 }
 
 /// A fill node.

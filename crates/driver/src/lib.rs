@@ -40,7 +40,9 @@ macro_rules! api {
 }
 
 pub mod abi;
+pub mod array;
 pub mod capture;
+pub mod claim;
 pub mod clock;
 pub mod context;
 pub mod copy;
@@ -146,6 +148,7 @@ pub(crate) fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
 /// All exported functions that are implemented.
 pub(crate) fn exports() -> impl Iterator<Item = &'static Export> {
     [
+        array::TABLE,
         capture::TABLE,
         context::TABLE,
         copy::TABLE,

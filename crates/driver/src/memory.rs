@@ -1,5 +1,7 @@
 //! Allocation: on the card, pinned, registered and managed.
 
+use std::sync::Arc;
+
 use crate::abi::{In, Out};
 use crate::error::{Error, Res};
 use crate::hostmem::{self, HostBlock};
@@ -65,8 +67,8 @@ pub fn release(s: &mut State, base: u64) {
     if let Some(pool) = allocation.pool.and_then(|p| s.pools.get_mut(&p)) {
         pool.give_back(allocation.size);
     }
-    // Host memory of the driver's own goes with the allocation, after the mapping.
-    drop(allocation);
+    s.graveyard.extend(allocation.host);
+    crate::stream::bury(s);
 }
 
 /// Host memory of the driver's own that kernels see at its address.
@@ -82,7 +84,7 @@ fn host_block(size: usize, kind: MemoryKind, flags: u32) -> Res<u64> {
     hostmem::map(&s.memory, address, size).map_err(|_| Error::OUT_OF_MEMORY)?;
     let mut allocation = new_allocation(&mut s, size as u64, kind, device, context);
     allocation.flags = flags;
-    allocation.host = Some(block);
+    allocation.host = Some(Arc::new(block));
     s.allocations.insert(address, allocation);
     Ok(address)
 }
@@ -278,7 +280,7 @@ api! {
             1 if size == 4 => to.set(0),
             // No preferred location, nobody advised, never prefetched: `CU_DEVICE_INVALID`.
             2 | 4 if size == 4 => to.set(-2),
-            3 if size >= 4 && size % 4 == 0 => (0..size / 4).try_for_each(|i| to.set_at(i, -2)),
+            3 if size >= 4 && size.is_multiple_of(4) => (0..size / 4).try_for_each(|i| to.set_at(i, -2)),
             5 | 7 if size == 4 => to.set(0),
             6 | 8 if size == 4 => to.set(-2),
             _ => Err(Error::INVALID_VALUE),

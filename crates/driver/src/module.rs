@@ -116,11 +116,7 @@ pub fn load(
                     message: "the module's variables do not fit".to_owned(),
                 });
             }
-            (Err(e), charged) => {
-                // What a failed load left is lost memory of the card, as little as it is.
-                if charged.is_err() {
-                    log::debug(|| "a failed load left variables behind".to_owned());
-                }
+            (Err(e), _) => {
                 discard(&mut s, &module);
                 let error = match e {
                     LoadError::Memory(_) => Error::OUT_OF_MEMORY,

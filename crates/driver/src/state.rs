@@ -45,6 +45,8 @@ pub enum Kind {
     Link = 0x1b,
     /// Physical memory of cuMemCreate.
     Physical = 0x1c,
+    /// A CUDA array.
+    Array = 0x1d,
 }
 
 /// Per-device state.
@@ -71,8 +73,10 @@ pub struct Context {
     pub flags: u32,
     /// Whether it is the device's primary context.
     pub primary: bool,
-    /// Set by the first failure of a kernel; every later call gives it.
+    /// Set by the first failure of a kernel, after which nothing runs.
     pub error: Option<Error>,
+    /// Whether a synchronisation has told of it; from then on every call gives it.
+    pub told: bool,
     /// `CUlimit` values that were set.
     pub limits: BTreeMap<u32, u64>,
     /// `CUfunc_cache`.
@@ -167,7 +171,7 @@ pub struct Allocation {
     /// `CU_POINTER_ATTRIBUTE_BUFFER_ID`.
     pub id: u64,
     /// Host memory of the driver's own.
-    pub host: Option<HostBlock>,
+    pub host: Option<Arc<HostBlock>>,
     /// A free is queued in a stream.
     pub freeing: bool,
 }
@@ -204,12 +208,16 @@ pub struct State {
     pub pools: BTreeMap<Handle, Pool>,
     /// Linker invocations.
     pub links: BTreeMap<Handle, crate::link::Link>,
+    /// CUDA arrays.
+    pub arrays: BTreeMap<Handle, crate::array::Array>,
     /// cuMemCreate.
     pub physical: BTreeMap<Handle, Physical>,
     /// cuMemAddressReserve, by address.
     pub reservations: BTreeMap<u64, Reservation>,
     /// Live allocations by address.
     pub allocations: BTreeMap<u64, Allocation>,
+    /// Host memory that was given back and that operations under way may still touch.
+    pub graveyard: Vec<Arc<HostBlock>>,
     /// What the checkers found.
     pub findings: Vec<zeroforge_emulator::Finding>,
     /// Findings that were not kept.
@@ -241,9 +249,11 @@ impl State {
             execs: BTreeMap::new(),
             pools: BTreeMap::new(),
             links: BTreeMap::new(),
+            arrays: BTreeMap::new(),
             physical: BTreeMap::new(),
             reservations: BTreeMap::new(),
             allocations: BTreeMap::new(),
+            graveyard: Vec::new(),
             findings: Vec::new(),
             dropped_findings: 0,
             now: 0,
@@ -313,9 +323,17 @@ impl State {
     pub fn healthy(&self, context: Handle) -> Res<()> {
         match self.contexts.get(&context) {
             None => Err(Error::INVALID_CONTEXT),
-            Some(Context { error: Some(e), .. }) => Err(*e),
+            Some(Context { error: Some(e), told: true, .. }) => Err(*e),
             Some(_) => Ok(()),
         }
+    }
+
+    /// The error of a context where the caller synchronises and learns of it.
+    pub fn tell(&mut self, context: Handle) -> Res<()> {
+        if let Some(c) = self.contexts.get_mut(&context) {
+            c.told = c.error.is_some();
+        }
+        self.healthy(context)
     }
 
     /// A context by its handle.

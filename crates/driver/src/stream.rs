@@ -317,6 +317,14 @@ fn finish(s: &mut State, handle: Handle, op: &Op, outcome: Outcome) {
     if stream.dead && stream.queue.is_empty() {
         s.streams.remove(&handle);
     }
+    bury(s);
+}
+
+/// Gives host memory back that no operation under way can touch any more.
+pub fn bury(s: &mut State) {
+    if s.streams.values().all(|st| st.running.is_none()) {
+        s.graveyard.clear();
+    }
 }
 
 /// Waits until something is true, running what can run.
@@ -333,7 +341,7 @@ pub fn wait_until(context: Handle, done: impl Fn(&State) -> bool) -> Res<()> {
                 .map(|st| st.time)
                 .fold(s.now, u64::max);
             let printed = s.contexts.get_mut(&context).map(|c| std::mem::take(&mut c.printed));
-            let result = s.healthy(context);
+            let result = s.tell(context);
             drop(s);
             context::print(&printed.unwrap_or_default());
             return result;
@@ -464,7 +472,9 @@ api! {
             crate::capture::invalidate(&mut s, stream);
             return Err(Error::STREAM_CAPTURE_UNSUPPORTED);
         }
-        s.streams[&stream].is_idle().then_some(()).ok_or(Error::NOT_READY)
+        let context = s.streams[&stream].context;
+        s.streams[&stream].is_idle().then_some(()).ok_or(Error::NOT_READY)?;
+        s.tell(context)
     }
 
     fn cuStreamSynchronize(handle: Handle) [cuStreamSynchronize_ptsz] {

@@ -62,6 +62,26 @@ pub struct Memcpy3D {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArrayDescriptor {
+    pub width: usize,
+    pub height: usize,
+    pub format: u32,
+    pub channels: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Array3DDescriptor {
+    pub width: usize,
+    pub height: usize,
+    pub depth: usize,
+    pub format: u32,
+    pub channels: u32,
+    pub flags: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemLocation {
     pub kind: u32,
     pub id: i32,
@@ -220,17 +240,6 @@ pub struct LaunchConfigC {
     pub count: u32,
 }
 
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct LaunchParams {
-    pub function: Handle,
-    pub grid: [u32; 3],
-    pub block: [u32; 3],
-    pub shared: u32,
-    pub stream: Handle,
-    pub params: usize,
-}
-
 /// `CUstreamBatchMemOpParams`: a union of 48 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -285,12 +294,6 @@ pub struct DevProp {
     pub registers: i32,
     pub clock_khz: i32,
     pub texture_align: i32,
-}
-
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
-pub struct TensorMap {
-    pub words: [u64; 16],
 }
 
 /// A device to give to a context with an affinity, as cuCtxCreate_v3 takes it: type and number of SMs.

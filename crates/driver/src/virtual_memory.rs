@@ -212,11 +212,13 @@ api! {
         }
         for (at, mapping) in gone {
             hide(&mut s, at);
+            s.graveyard.push(mapping.block);
             if let Some(p) = s.physical.get_mut(&mapping.physical) {
                 p.mappings -= 1;
             }
             settle(&mut s, mapping.physical);
         }
+        crate::stream::bury(&mut s);
         Ok(())
     }
 

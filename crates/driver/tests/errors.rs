@@ -154,7 +154,7 @@ fn broken_ptx_says_where_in_the_error_log() {
 fn a_bare_cubin_is_refused_until_its_ptx_is_registered() {
     let own = Own::new();
     // An ELF header with nothing behind it.
-    let mut cubin = vec![0u8; 64];
+    let mut cubin = [0u8; 64];
     cubin[..5].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2]);
     cubin[63] = 7;
     let load = || {
@@ -186,6 +186,8 @@ fn a_bad_access_fails_the_context_and_nothing_else() {
         let kernel = own.kernel("increment");
         let mut p = 0x1234u64;
         own.launch_one(kernel, null_mut(), &mut [arg(&mut p)]).expect("launches are asynchronous");
+        // Until somebody synchronises, nobody is told; what is enqueued meanwhile does not run.
+        own.launch_one(kernel, null_mut(), &mut [arg(&mut fine)]).expect("nobody knows yet");
         let failed = Err(E::CUDA_ERROR_ILLEGAL_ADDRESS);
         assert_eq!(call!(cuCtxSynchronize()), failed);
         assert_eq!(call!(cuCtxSynchronize()), failed);
@@ -193,6 +195,7 @@ fn a_bad_access_fails_the_context_and_nothing_else() {
         assert_eq!(call!(cuMemAlloc_v2(&mut more, 4)), failed);
     }
     call!(cuCtxSetCurrent(healthy.0)).expect("the other context");
+    assert_eq!(healthy.read(fine, 1), Ok(vec![1]));
     healthy.launch_one(kernel, null_mut(), &mut [arg(&mut fine)]).expect("a launch");
     assert_eq!(healthy.read(fine, 1), Ok(vec![2]));
 }

@@ -18,6 +18,8 @@ fn sizes_agree() {
         Memcpy2D = CUDA_MEMCPY2D,
         Memcpy3D = CUDA_MEMCPY3D,
         Memcpy3D = CUDA_MEMCPY3D_PEER,
+        ArrayDescriptor = CUDA_ARRAY_DESCRIPTOR,
+        Array3DDescriptor = CUDA_ARRAY3D_DESCRIPTOR,
         MemLocation = CUmemLocation,
         AllocationProp = CUmemAllocationProp,
         AccessDesc = CUmemAccessDesc,

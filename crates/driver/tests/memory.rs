@@ -326,3 +326,70 @@ fn tensor_maps_are_validated() {
     let odd = call!(cuTensorMapReplaceAddress(&mut map.0, (p + 4) as *mut _));
     assert_eq!(odd, Err(E::CUDA_ERROR_INVALID_VALUE));
 }
+
+#[test]
+fn arrays_have_a_shape_and_hold_copies() {
+    let _own = Own::new();
+    let descriptor = sys::CUDA_ARRAY3D_DESCRIPTOR {
+        Width: 6,
+        Height: 4,
+        Depth: 3,
+        Format: sys::CUarray_format::CU_AD_FORMAT_UNSIGNED_INT8,
+        NumChannels: 2,
+        Flags: 0,
+    };
+    let mut array = null_mut();
+    call!(cuArray3DCreate_v2(&mut array, &descriptor)).expect("an array");
+    let source: Vec<u8> = (0..144).collect();
+    let mut copy = sys::CUDA_MEMCPY3D {
+        srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_HOST,
+        srcHost: source.as_ptr().cast(),
+        dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_ARRAY,
+        dstArray: array,
+        WidthInBytes: 12,
+        Height: 4,
+        Depth: 3,
+        // SAFETY: the two enumerations, for which zero is no value, are set above.
+        ..unsafe { filled() }
+    };
+    call!(cuMemcpy3D_v2(&copy)).expect("in");
+    let mut out = vec![0u8; 2 * 2 * 2];
+    let back = sys::CUDA_MEMCPY3D {
+        srcMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_ARRAY,
+        srcArray: array,
+        srcXInBytes: 3,
+        srcY: 1,
+        srcZ: 1,
+        dstMemoryType: sys::CUmemorytype::CU_MEMORYTYPE_HOST,
+        dstHost: out.as_mut_ptr().cast(),
+        WidthInBytes: 2,
+        Height: 2,
+        Depth: 2,
+        // SAFETY: as above.
+        ..unsafe { filled() }
+    };
+    call!(cuMemcpy3D_v2(&back)).expect("out");
+    let at = |x: u8, y: u8, z: u8| x + 12 * (y + 4 * z);
+    let expected: Vec<u8> = (0..8).map(|i| at(3 + i % 2, 1 + i / 2 % 2, 1 + i / 4)).collect();
+    assert_eq!(out, expected);
+    copy.dstZ = 1;
+    assert_eq!(call!(cuMemcpy3D_v2(&copy)), Err(E::CUDA_ERROR_INVALID_VALUE));
+    call!(cuArrayDestroy(array)).expect("the end");
+    copy.dstZ = 0;
+    assert_eq!(call!(cuMemcpy3D_v2(&copy)), Err(E::CUDA_ERROR_INVALID_HANDLE));
+}
+
+/// A copy descriptor of zeros but for the memory types.
+///
+/// # Safety
+/// None is needed: all other fields are integers and pointers.
+unsafe fn filled() -> sys::CUDA_MEMCPY3D {
+    let mut copy = std::mem::MaybeUninit::<sys::CUDA_MEMCPY3D>::zeroed();
+    let host = sys::CUmemorytype::CU_MEMORYTYPE_HOST;
+    // SAFETY: the fields lie inside, and with them set every field has a valid value.
+    unsafe {
+        (&raw mut (*copy.as_mut_ptr()).srcMemoryType).write(host);
+        (&raw mut (*copy.as_mut_ptr()).dstMemoryType).write(host);
+        copy.assume_init()
+    }
+}

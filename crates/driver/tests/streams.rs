@@ -252,7 +252,8 @@ fn graphs_by_hand_run_in_the_order_of_their_edges() {
     call!(cuGraphLaunch(exec, null_mut())).expect("a launch");
     assert_eq!(own.read(p, 1), Ok(vec![41]));
     // Other parameters for the executable graph only.
-    params[0] = arg(&mut other);
+    params = [arg(&mut other)];
+    node_params.kernelParams = params.as_mut_ptr();
     call!(cuGraphExecKernelNodeSetParams_v2(exec, run, &node_params)).expect("a change");
     call!(cuGraphLaunch(exec, null_mut())).expect("a launch");
     assert_eq!((own.read(p, 1), own.read(other, 1)), (Ok(vec![40]), Ok(vec![101])));

@@ -64,6 +64,42 @@ fn the_library_is_found_by_its_soname_after_a_load_by_path() {
     assert_eq!(unsafe { init.into_raw() }.into_raw() as usize, own);
 }
 
+/// Set in a process that this test starts: a folder with a `libcuda.so` that stands for NVIDIA's is on its library path.
+const CHILD: &str = "ZEROFORGE_TEST_CLAIM";
+
+#[test]
+fn the_library_takes_the_other_name_too() {
+    if std::env::var_os(CHILD).is_some() {
+        let own = export("cuInit").expect("it");
+        let found = || {
+            // SAFETY: loading runs no initialiser; only an address is taken.
+            unsafe {
+                let library =
+                    libloading::os::unix::Library::new("libcuda.so").expect("one of them");
+                library.get::<usize>(b"cuInit").expect("it").into_raw() as usize
+            }
+        };
+        // SAFETY: the extension has no parameters.
+        let claimed = unsafe {
+            support::preload().get::<unsafe extern "C" fn() -> u32>(b"zfClaimNames").expect("it")()
+        };
+        assert_eq!(claimed, 0);
+        assert_eq!(found(), own);
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("zeroforge-claim-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::copy(support::library(), folder.join("libcuda.so")).expect("another libcuda.so");
+    let child = std::process::Command::new(std::env::current_exe().expect("the test"))
+        .args(["--exact", "the_library_takes_the_other_name_too"])
+        .env(CHILD, "1")
+        .env("LD_LIBRARY_PATH", &folder)
+        .output()
+        .expect("the child");
+    std::fs::remove_dir_all(&folder).expect("removing the folder");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}
+
 #[test]
 fn what_is_missing_says_so() {
     support::start();

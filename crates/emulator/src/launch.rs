@@ -1,7 +1,7 @@
 //! Launches: a grid of clusters dealt to host threads.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use crate::machine::cluster::{Cluster, Turn};
@@ -189,31 +189,39 @@ pub fn launch(
     Ok(report(&env, results))
 }
 
+/// What starting a warp is worth in instructions: grids of millions of blocks that do nothing use the budget up
+/// too.
+const START_COST: u64 = 256;
+
 /// Blocks that do not talk to each other, on all host threads.
+///
+/// A cluster that traps or deadlocks ends the launch. The report has what clusters before it found and nothing
+/// of those behind it, as if they had run one after the other.
 fn run_in_parallel(env: &Env<'_>, clusters: u64) -> Results {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if env.options.threads == 0 { cores() } else { env.options.threads };
     let threads = threads.min(usize::try_from(clusters).unwrap_or(usize::MAX));
     let next = AtomicU64::new(0);
     let executed = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
+    // Clusters from here on do not run.
+    let limit = AtomicU64::new(clusters);
     let results = Mutex::new(Results::default());
     let work = || {
-        while !stop.load(Relaxed) {
+        loop {
             let index = next.fetch_add(1, Relaxed);
-            if index >= clusters {
+            if index >= limit.load(Relaxed) {
                 break;
             }
             let mut cluster = Cluster::new(env, index);
-            cluster.run(env);
-            let ran: u64 = cluster.warps.iter().map(|w| w.executed).sum();
+            let turn = cluster.run(env);
+            let ran: u64 = cluster.warps.iter().map(|w| w.executed + START_COST).sum();
             let total = executed.fetch_add(ran, Relaxed) + ran;
             let fatal = cluster.state.findings.list.iter().any(|f| is_fatal(f.kind));
-            if fatal || total > env.options.instruction_budget {
-                if !fatal {
-                    cluster.report_budget(env);
-                }
-                stop.store(true, Relaxed);
+            if fatal || turn != Turn::Done {
+                limit.fetch_min(index + 1, Relaxed);
+            } else if total > env.options.instruction_budget && index + 1 < clusters {
+                cluster.report_budget(env);
+                limit.fetch_min(index + 1, Relaxed);
             }
             results.lock().unwrap_or_else(PoisonError::into_inner).take(index, cluster);
         }
@@ -227,7 +235,11 @@ fn run_in_parallel(env: &Env<'_>, clusters: u64) -> Results {
             }
         });
     }
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let limit = limit.into_inner();
+    results.findings.retain(|&index, _| index < limit);
+    results.printed.retain(|&index, _| index < limit);
+    results
 }
 
 /// Blocks that may talk to each other, in turns on one thread: as many at a time as the card would hold.
@@ -241,18 +253,22 @@ fn run_in_turns(env: &Env<'_>, clusters: u64) -> Results {
     let mut executed = 0u64;
     while next < clusters || !running.is_empty() {
         while (running.len() as u64) < resident && next < clusters {
-            running.push((next, Cluster::new(env, next)));
+            let cluster = Cluster::new(env, next);
+            executed += START_COST * cluster.warps.len() as u64;
+            running.push((next, cluster));
             next += 1;
         }
         let mut progress = false;
         let mut at = 0;
         while at < running.len() {
-            match running[at].1.turn(env) {
+            let before = running[at].1.budget();
+            let turn = running[at].1.turn(env);
+            executed += before - running[at].1.budget();
+            match turn {
                 Turn::Progress => progress = true,
                 Turn::Stuck => {}
                 Turn::Done => {
                     let (index, cluster) = running.remove(at);
-                    executed += cluster.warps.iter().map(|w| w.executed).sum::<u64>();
                     results.take(index, cluster);
                     progress = true;
                     continue;
@@ -267,7 +283,8 @@ fn run_in_turns(env: &Env<'_>, clusters: u64) -> Results {
             at += 1;
         }
         let over = executed > env.options.instruction_budget;
-        if !progress || over {
+        let unfinished = next < clusters || !running.is_empty();
+        if unfinished && (!progress || over) {
             for (index, mut cluster) in running {
                 match over {
                     true => cluster.report_budget(env),

@@ -14,9 +14,7 @@ use zeroforge_artifact::{DType, Expr};
 
 /// An elementwise function of one operand. The result has the operand's dtype unless said.
 /// Transcendental functions are defined on floats only.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnaryOp {
     /// `-x`.
@@ -77,9 +75,7 @@ pub enum UnaryOp {
 
 /// An elementwise function of two operands of one dtype (importers insert the casts).
 /// Comparisons give bool.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BinaryOp {
     /// `a + b` (integers wrap).

@@ -241,10 +241,7 @@ pub fn order_inputs(
     for port in &program.inputs {
         let at = given.iter().position(|(name, _)| *name == port.name);
         let Some(at) = at else {
-            return Err(RunError::MissingInput {
-                name: port.name.clone(),
-                expected: expected(),
-            });
+            return Err(RunError::MissingInput { name: port.name.clone(), expected: expected() });
         };
         let (_, tensor) = given.swap_remove(at);
         if tensor.dtype() != port.dtype {
@@ -267,11 +264,7 @@ pub fn order_inputs(
 }
 
 /// Stored weights must be as large as the program believes.
-pub fn check_weights(
-    program: &Program,
-    bound: &Bound,
-    weights: &Weights,
-) -> Result<(), RunError> {
+pub fn check_weights(program: &Program, bound: &Bound, weights: &Weights) -> Result<(), RunError> {
     for (buffer, &bytes) in program.buffers.iter().zip(&bound.buffer_bytes) {
         let Place::Weight(w) = buffer.place else { continue };
         let found = weights.bytes(w)?.len();

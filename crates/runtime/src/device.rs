@@ -77,11 +77,7 @@ enum Weight {
 
 impl Weights {
     /// The weights of a target; those that the artifact does not hold come from `external`.
-    pub fn of(
-        model: &Model,
-        target: usize,
-        external: &[PathBuf],
-    ) -> Result<Weights, RunError> {
+    pub fn of(model: &Model, target: usize, external: &[PathBuf]) -> Result<Weights, RunError> {
         let entry = &model.manifest().targets[target];
         let mut weights = Vec::with_capacity(entry.weights.len());
         for &w in &entry.weights {

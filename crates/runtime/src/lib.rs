@@ -17,7 +17,7 @@ mod session;
 pub mod tensor;
 pub mod tensor_io;
 
-pub use cuda::{gpu_count, is_shadowed, load_software_driver, software_findings};
+pub use cuda::{gpu_count, load_software_driver, software_findings};
 pub use device::{StepTime, Weights};
 pub use error::RunError;
 pub use model::{Model, OpenOptions, host_has};

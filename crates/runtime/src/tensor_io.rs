@@ -150,10 +150,8 @@ pub fn to_npy(tensor: &Tensor) -> Result<Vec<u8>, RunError> {
         }
     };
     let sizes: Vec<String> = tensor.shape().iter().map(|n| format!("{n},")).collect();
-    let mut header = format!(
-        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}",
-        sizes.join(" ")
-    );
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", sizes.join(" "));
     // Data start at a multiple of 64, a line feed before them.
     let total = (10 + header.len() + 1).next_multiple_of(64);
     header.push_str(&" ".repeat(total - 10 - header.len() - 1));
@@ -257,7 +255,8 @@ mod tests {
 
     #[test]
     fn npy_files_come_back() {
-        for (dtype, shape) in [(DType::F32, &[2i64, 3][..]), (DType::I64, &[5]), (DType::Bool, &[])] {
+        for (dtype, shape) in [(DType::F32, &[2i64, 3][..]), (DType::I64, &[5]), (DType::Bool, &[])]
+        {
             let mut tensor = Tensor::zeros(dtype, shape).unwrap();
             tensor.bytes_mut()[0] = 1;
             let file = to_npy(&tensor).unwrap();

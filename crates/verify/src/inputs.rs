@@ -3,30 +3,53 @@
 //! An integer input may be anything from a truth value to a row of a table. Which it is, the kernels say:
 //! the steps that read an input, and otherwise only what is known before the first step, are computed with
 //! ever larger values until one reads outside of its memory. An input that bounds a table this way is drawn
-//! from the whole table; every other integer is 0 or 1.
+//! from the whole table; every other integer is 0 or 1. Positions that are written are drawn so that no place is
+//! written twice, which models leave undefined.
 
 use std::borrow::Cow;
 
 use half::{bf16, f16};
-use zeroforge_artifact::program::{Place, Program};
+use zeroforge_artifact::program::{Place, Program, SymbolDecl};
 use zeroforge_artifact::{DType, ExprError};
-use zeroforge_compiler::reference;
+use zeroforge_compiler::reference::{self, Output, Values};
 use zeroforge_runtime::bind::Bound;
 use zeroforge_runtime::{RunError, Tensor};
 
+use crate::VerifyError;
 use crate::machine::Machine;
 use crate::snapshot::Snapshot;
-use crate::VerifyError;
 
-/// A size that is large enough to fill more than one tile somewhere and small enough to be quick.
-const SIZE: i64 = 16;
+/// A size that leaves a rest in every tile and is small enough to be quick.
+const SIZE: i64 = 17;
+/// The size of a batch: of axes that are the first of their inputs, before another one of free size.
+const BATCH: i64 = 3;
 /// Sizes to try where guards refuse the usual one.
-const OTHER_SIZES: [i64; 11] = [32, 8, 64, 24, 48, 12, 4, 128, 2, 1, 256];
+const OTHER_SIZES: [i64; 12] = [16, 32, 8, 64, 24, 48, 12, 4, 128, 2, 1, 256];
 /// Largest integer that is tried.
 const LARGEST: i64 = 1 << 31;
 
-/// A value for every size of a program: as given, else near 16, so that all conditions hold.
-pub fn sizes(program: &Program, given: &[(String, i64)]) -> Result<Vec<i64>, VerifyError> {
+/// Sizes and inputs of a call: as given, else sizes near 16 (batches smaller) so that all conditions hold, and
+/// random inputs on which the model is defined.
+pub fn choose(
+    machine: &Machine,
+    given_sizes: &[(String, i64)],
+    given: &[(String, Tensor)],
+    seed: u64,
+) -> Result<(Vec<i64>, Vec<(String, Tensor)>), VerifyError> {
+    let mut first = None;
+    for sizes in candidates(machine.program(), given_sizes)? {
+        let (inputs, defined) = random(machine, &sizes, given.to_vec(), seed)?;
+        if defined {
+            return Ok((sizes, inputs));
+        }
+        first.get_or_insert((sizes, inputs));
+    }
+    // With any of the sizes some positions are written twice: what is found shows it.
+    first.ok_or_else(|| VerifyError::Sizes("no sizes were found".to_owned()))
+}
+
+/// Values for every size of a program that the model allows, the best first; never empty.
+fn candidates(program: &Program, given: &[(String, i64)]) -> Result<Vec<Vec<i64>>, VerifyError> {
     for (name, _) in given {
         if !program.symbols.iter().any(|s| s.name == *name) {
             let known: Vec<&str> = program.symbols.iter().map(|s| s.name.as_str()).collect();
@@ -36,27 +59,53 @@ pub fn sizes(program: &Program, given: &[(String, i64)]) -> Result<Vec<i64>, Ver
             )));
         }
     }
+    let batches = batches(program);
     let with = |size: i64| -> Vec<i64> {
-        let value = |s: &zeroforge_artifact::program::SymbolDecl| {
+        let value = |(i, s): (usize, &SymbolDecl)| {
+            let size = if batches.contains(&i) { BATCH.min(size) } else { size };
             match given.iter().find(|g| g.0 == s.name) {
                 Some(&(_, value)) => value,
                 None => size.clamp(s.range.min, s.range.max.max(s.range.min)),
             }
         };
-        program.symbols.iter().map(value).collect()
+        program.symbols.iter().enumerate().map(value).collect()
     };
+    let mut found: Vec<Vec<i64>> = Vec::new();
     let mut refused = String::new();
     for size in [SIZE].into_iter().chain(OTHER_SIZES) {
         let values = with(size);
         match allowed(program, &values)? {
-            None => return Ok(values),
+            None if !found.contains(&values) => found.push(values),
             Some(reason) if refused.is_empty() => refused = reason,
-            Some(_) => {}
+            _ => {}
         }
     }
-    Err(VerifyError::Sizes(format!(
-        "no sizes were found that the model allows ({refused}); give them with --size"
-    )))
+    if found.is_empty() {
+        return Err(VerifyError::Sizes(format!(
+            "no sizes were found that the model allows ({refused}); give them with --size"
+        )));
+    }
+    Ok(found)
+}
+
+/// The sizes that are batches.
+fn batches(program: &Program) -> Vec<usize> {
+    let mut first = Vec::new();
+    let mut other = Vec::new();
+    for port in &program.inputs {
+        let symbols: Vec<Option<usize>> =
+            port.shape.iter().map(|e| e.as_symbol().map(|s| s.0 as usize)).collect();
+        let free = symbols.iter().flatten().count();
+        for (axis, symbol) in symbols.iter().enumerate() {
+            match symbol {
+                Some(s) if axis == 0 && free > 1 => first.push(*s),
+                Some(s) if axis > 0 => other.push(*s),
+                _ => {}
+            }
+        }
+    }
+    first.retain(|s| !other.contains(s));
+    first
 }
 
 /// Why sizes are not allowed; `None` if they are.
@@ -144,16 +193,16 @@ fn limit(dtype: DType) -> i64 {
     }
 }
 
-/// Random inputs of the given sizes for a machine; inputs that were given stay as they are.
-pub fn random(
+/// Random inputs of the given sizes; inputs that were given stay as they are. False if the model writes one
+/// place twice with them.
+fn random(
     machine: &Machine,
     sizes: &[i64],
     mut given: Vec<(String, Tensor)>,
     seed: u64,
-) -> Result<Vec<(String, Tensor)>, VerifyError> {
+) -> Result<(Vec<(String, Tensor)>, bool), VerifyError> {
     let program = machine.program();
     let mut random = Random::new(seed);
-    let mut shapes = Vec::with_capacity(program.inputs.len());
     let mut inputs = Vec::with_capacity(program.inputs.len());
     let mut drawn = Vec::new();
     for (i, port) in program.inputs.iter().enumerate() {
@@ -171,38 +220,60 @@ pub fn random(
                 Tensor::zeros(port.dtype, &shape)?
             }
         };
-        shapes.push(shape);
         inputs.push((port.name.clone(), tensor));
     }
     // What is left has no port: binding says so.
     inputs.append(&mut given);
     if drawn.is_empty() {
-        return Ok(inputs);
+        return Ok((inputs, true));
     }
     let (mut tensors, bound) = machine.bind(inputs.clone())?;
+    let mut defined = true;
     for port in drawn {
-        let (dtype, shape) = (program.inputs[port].dtype, &shapes[port]);
-        let count = tensors[port].bytes().len() / dtype.size();
-        let bound = rows(machine, &bound, &mut tensors, port)?;
-        let values: Vec<i64> = match bound {
-            // No value twice: positions that are written must not meet.
-            Some(n) if count as i64 <= n => {
-                let mut left: Vec<i64> = Vec::with_capacity(count);
-                while left.len() < count {
-                    let v = random.below(n);
-                    if !left.contains(&v) {
-                        left.push(v);
-                    }
-                }
-                left
+        let (dtype, shape) = (tensors[port].dtype(), tensors[port].shape().to_vec());
+        let rows = rows(machine, &bound, &mut tensors, port)?;
+        let mut settled = false;
+        for values in draws(&shape, rows, &mut random) {
+            tensors[port] = integers(dtype, &shape, &values)?;
+            if probe(machine, &bound, &tensors, port)? == Probe::Defined {
+                settled = true;
+                break;
             }
-            bound => (0..count).map(|_| random.below(bound.unwrap_or(2))).collect(),
-        };
-        let tensor = integers(dtype, shape, &values)?;
-        inputs[port].1 = tensor.clone();
-        tensors[port] = tensor;
+        }
+        defined &= settled;
+        inputs[port].1 = tensors[port].clone();
     }
-    Ok(inputs)
+    Ok((inputs, defined))
+}
+
+/// Values to try for an integer input, the most random first: positions that are written must not meet, all of
+/// them or those along an axis.
+fn draws(shape: &[i64], rows: Option<i64>, random: &mut Random) -> Vec<Vec<i64>> {
+    let count = shape.iter().product::<i64>().max(0);
+    let Some(n) = rows else {
+        return vec![(0..count).map(|_| random.below(2)).collect()];
+    };
+    let mut draws = Vec::new();
+    if count <= n && count <= 1 << 14 {
+        let mut seen = std::collections::HashSet::new();
+        let mut distinct = Vec::with_capacity(count as usize);
+        while (distinct.len() as i64) < count {
+            let v = random.below(n);
+            if seen.insert(v) {
+                distinct.push(v);
+            }
+        }
+        draws.push(distinct);
+    }
+    draws.push((0..count).map(|_| random.below(n)).collect());
+    // Along an axis, from somewhere on.
+    let start = random.below(n);
+    for axis in 0..shape.len() {
+        let step: i64 = shape[axis + 1..].iter().product();
+        let along = |i: i64| (start + i / step.max(1) % shape[axis].max(1)) % n;
+        draws.push((0..count).map(along).collect());
+    }
+    draws
 }
 
 /// The number of rows of the table that an integer input indexes; `None` if it indexes none.
@@ -216,7 +287,7 @@ fn rows(
     let count = inputs[port].bytes().len() / dtype.size();
     let mut fits = |largest: i64| -> Result<bool, VerifyError> {
         inputs[port] = integers(dtype, &shape, &vec![largest; count])?;
-        probe(machine, bound, inputs, port)
+        Ok(probe(machine, bound, inputs, port)? != Probe::Outside)
     };
     let result = if count == 0 || fits(limit(dtype) - 1)? || !fits(0)? {
         None
@@ -232,15 +303,40 @@ fn rows(
     Ok(result)
 }
 
-/// Whether the steps that read an input, and otherwise only what is known before the first step, stay
-/// inside of their memory.
+/// What the steps do that read an input, and otherwise only what is known before the first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// They stay inside of their memory and write every place once.
+    Defined,
+    /// They write a place twice, with different values.
+    Twice,
+    /// They leave their memory.
+    Outside,
+}
+
+/// Whether one of the outputs has two values for one place.
+fn writes_twice(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| {
+        let mut seen = std::collections::HashMap::with_capacity(output.addresses.len());
+        output.addresses.iter().enumerate().any(|(i, address)| {
+            let value = match &output.values {
+                Values::Float { exact, .. } => exact[i].to_bits(),
+                Values::Int(values) => values[i] as u64,
+            };
+            seen.insert(address, value).is_some_and(|old| old != value)
+        })
+    })
+}
+
+/// Computes the steps that read an input, and otherwise only what is known before the first step.
 fn probe(
     machine: &Machine,
     bound: &Bound,
     inputs: &[Tensor],
     port: usize,
-) -> Result<bool, VerifyError> {
+) -> Result<Probe, VerifyError> {
     let program = machine.program();
+    let mut result = Probe::Defined;
     let buffer = program.inputs[port].buffer;
     // Addresses that need not be a card's, far from each other.
     let address = |buffer: u32| u64::from(buffer + 1) << 40;
@@ -256,7 +352,10 @@ fn probe(
             let bytes = match program.buffers[b as usize].place {
                 Place::Weight(w) => Cow::Borrowed(machine.weights().bytes(w)?),
                 Place::Input(p) => Cow::Borrowed(inputs[p as usize].bytes()),
-                Place::Output(_) | Place::Arena { .. } if info.reads.contains(&b) => {
+                // What a step updates in part counts as read; where it writes does not depend on that.
+                Place::Output(_) | Place::Arena { .. }
+                    if info.reads.contains(&b) && !info.writes.contains(&b) =>
+                {
                     known = false;
                     break;
                 }
@@ -274,9 +373,11 @@ fn probe(
             block[word] = address(buffer) + offset;
         }
         let params: Vec<u8> = block.iter().flat_map(|w| w.to_le_bytes()).collect();
-        if reference::compute(&machine.specs()[step.kernel], &params, &memory).is_err() {
-            return Ok(false);
+        match reference::compute(&machine.specs()[step.kernel], &params, &memory) {
+            Err(_) => return Ok(Probe::Outside),
+            Ok(outputs) if writes_twice(&outputs) => result = Probe::Twice,
+            Ok(_) => {}
         }
     }
-    Ok(true)
+    Ok(result)
 }

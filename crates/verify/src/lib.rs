@@ -31,7 +31,9 @@ pub enum VerifyError {
     )]
     NoSpecs,
     /// No code for a GPU.
-    #[error("the artifact has no code for sm_90 or sm_90a; it holds {0}; compile the model with --target sm_90a")]
+    #[error(
+        "the artifact has no code for sm_90 or sm_90a; it holds {0}; compile the model with --target sm_90a"
+    )]
     NoTarget(String),
     /// What kernels compute is in the artifact and inconsistent.
     #[error(transparent)]

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use zeroforge_artifact::Target;
 use zeroforge_artifact::container::SectionKind;
 use zeroforge_artifact::manifest::ModuleEntry;
-use zeroforge_artifact::Target;
 use zeroforge_artifact::program::{Kernel, Place, Program};
 use zeroforge_compiler::kernel_spec::KernelSpec;
 use zeroforge_compiler::reference::{self, Output, Values, Verdict, judge};

@@ -140,9 +140,8 @@ pub fn verify(
         let known: Vec<&str> = program.kernels.iter().map(|k| k.entry.as_str()).collect();
         return Err(VerifyError::NoKernel { name: name.clone(), known: known.join(", ") });
     }
-    let sizes = inputs::sizes(program, &options.sizes)?;
     let names: Vec<String> = program.symbols.iter().map(|s| s.name.clone()).collect();
-    let inputs = inputs::random(&machine, &sizes, options.inputs.clone(), options.seed)?;
+    let (sizes, inputs) = inputs::choose(&machine, &options.sizes, &options.inputs, options.seed)?;
     progress(Event::Loaded);
 
     // The steps that are checked; nothing after the last of them is executed.

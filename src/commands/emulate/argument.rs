@@ -176,7 +176,8 @@ impl<'a> Arguments<'a> {
         let (mut dims, mut strides, mut boxes) = (Vec::<u64>::new(), Vec::<u64>::new(), Vec::new());
         let (mut steps, mut swizzle, mut oob) = (Vec::new(), Swizzle::None, OobFill::Zero);
         for part in parts {
-            let (key, value) = part.split_once('=').ok_or_else(|| format!("`{part}`: {expected}"))?;
+            let (key, value) =
+                part.split_once('=').ok_or_else(|| format!("`{part}`: {expected}"))?;
             match key {
                 "dims" => dims = sizes(value)?,
                 "strides" => strides = sizes(value)?,
@@ -270,7 +271,9 @@ fn number(kind: &str, value: &str) -> Result<Vec<u8>, String> {
         "i16" => (signed(16)?, 2),
         "i32" => (signed(32)?, 4),
         "i64" => (signed(64)?, 8),
-        _ => return Err(format!("`{kind}` is no kind of argument; see `zeroforge emulate --help`")),
+        _ => {
+            return Err(format!("`{kind}` is no kind of argument; see `zeroforge emulate --help`"));
+        }
     };
     Ok(bytes[..size].to_vec())
 }
@@ -333,7 +336,8 @@ mod tests {
     fn memory_has_its_contents() {
         let memory = DeviceMemory::new(1 << 30);
         let mut arguments = Arguments::new(&memory);
-        for (i, text) in ["random=bf16[64,128]:7", "zeros=f32[3]", "out=u32[5]"].iter().enumerate() {
+        for (i, text) in ["random=bf16[64,128]:7", "zeros=f32[3]", "out=u32[5]"].iter().enumerate()
+        {
             arguments.parse(text, i).unwrap();
         }
         let map = arguments.parse("tensormap=0:bf16,dims=128x64,box=64x64,swizzle=128", 3).unwrap();

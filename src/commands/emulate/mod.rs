@@ -16,7 +16,7 @@ use zeroforge_emulator::{
 use zeroforge_runtime::{Tensor, tensor_io};
 
 use crate::args::{ChecksName, EmulateArgs};
-use crate::exit::{Exit, SourceError, UsageError};
+use crate::exit::{CheckError, Exit, SourceError, UsageError};
 use crate::findings::{Printer, Shown};
 use crate::output::{Output, duration};
 use argument::{Arguments, Region};
@@ -64,7 +64,10 @@ pub(crate) fn run(args: &EmulateArgs, output: &Output) -> Result<Exit> {
 
     if !report.printed.is_empty() {
         let printed = &report.printed;
-        output.result(printed.trim_end_matches('\n'), || json!({"event": "printed", "text": printed}));
+        output.result(
+            printed.trim_end_matches('\n'),
+            || json!({"event": "printed", "text": printed}),
+        );
     }
     let mut tensors = Vec::new();
     for (name, region) in arguments.regions.iter().filter(|(_, r)| r.kept) {
@@ -82,24 +85,24 @@ pub(crate) fn run(args: &EmulateArgs, output: &Output) -> Result<Exit> {
         output.result(&printer.text(&shown, name), || shown.json());
     }
     summary(kernel, &report, time, output);
-    Ok(if report.is_clean() { Exit::Success } else { Exit::Check })
+    match report.errors().count() {
+        0 => Ok(Exit::Success),
+        n => Err(CheckError(format!("the checkers found {n} errors in `{}`", kernel.name)).into()),
+    }
 }
 
 /// The PTX of the file, and whether it was compiled from a source.
 fn ptx_of(args: &EmulateArgs, output: &Output) -> Result<(String, bool)> {
     let path = &args.file;
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("reading `{}`", path.display()))?;
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("ptx") => return Ok((text, false)),
-        Some("cu" | "cuh") => {}
-        _ => {
-            return Err(UsageError(format!(
-                "`{}` ends neither with .cu nor with .ptx",
-                path.display()
-            ))
-            .into());
-        }
+    let extension = path.extension().and_then(|e| e.to_str());
+    if !matches!(extension, Some("ptx" | "cu" | "cuh")) {
+        let path = path.display();
+        return Err(UsageError(format!("`{path}` ends neither with .cu nor with .ptx")).into());
+    }
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
+    if extension == Some("ptx") {
+        return Ok((text, false));
     }
     output.progress("compile", 0, 1);
     let found = find_nvrtc().ok_or(CudaCompileError::NoCompiler)?;
@@ -126,7 +129,9 @@ fn kernel_of<'a>(program: &'a Program, name: Option<&str>) -> Result<&'a Kernel>
         return match kernels {
             [kernel] => Ok(kernel),
             [] => Err(UsageError("the file has no kernel".to_owned()).into()),
-            _ => Err(UsageError(format!("name one of the kernels with --entry: {}", known())).into()),
+            _ => {
+                Err(UsageError(format!("name one of the kernels with --entry: {}", known())).into())
+            }
         };
     };
     if let Some(kernel) = program.kernel(name) {
@@ -134,10 +139,8 @@ fn kernel_of<'a>(program: &'a Program, name: Option<&str>) -> Result<&'a Kernel>
     }
     // Itanium C++ ABI 5.1.2: a name is preceded by its length.
     let mangled = format!("{}{name}", name.len());
-    let matching: Vec<&Kernel> = kernels
-        .iter()
-        .filter(|k| k.name.starts_with("_Z") && k.name.contains(&mangled))
-        .collect();
+    let matching: Vec<&Kernel> =
+        kernels.iter().filter(|k| k.name.starts_with("_Z") && k.name.contains(&mangled)).collect();
     match matching[..] {
         [kernel] => Ok(kernel),
         [] => Err(UsageError(format!("there is no kernel `{name}`; there are {}", known())).into()),
@@ -185,7 +188,8 @@ fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         (Some("npy"), [(_, tensor)]) => tensor_io::to_npy(tensor)?,
         (Some("npy"), _) => {
             let count = tensors.len();
-            let reason = format!("a .npy file holds one tensor, there are {count}; use .safetensors");
+            let reason =
+                format!("a .npy file holds one tensor, there are {count}; use .safetensors");
             return Err(UsageError(reason).into());
         }
         _ => tensor_io::to_safetensors(tensors)?,

@@ -19,15 +19,3 @@ pub(super) const DEVICE: &[(&str, &str)] = &[
         include_str!("../../../../kernels/attention/mma_attention.cuh"),
     ),
 ];
-
-/// Stand-ins under which the same kernels run on the host; they take the place of equal names in
-/// [`DEVICE`].
-pub(super) const HOST: &[(&str, &str)] = &[
-    ("cuda.h", include_str!("../../../../kernels/host/cuda.h")),
-    ("runtime.cc", include_str!("../../../../kernels/host/runtime.cc")),
-    ("ptx/convert.cuh", include_str!("../../../../kernels/host/ptx/convert.cuh")),
-    ("ptx/cp_async.cuh", include_str!("../../../../kernels/host/ptx/cp_async.cuh")),
-    ("ptx/launch.cuh", include_str!("../../../../kernels/host/ptx/launch.cuh")),
-    ("ptx/ldmatrix.cuh", include_str!("../../../../kernels/host/ptx/ldmatrix.cuh")),
-    ("ptx/mma.cuh", include_str!("../../../../kernels/host/ptx/mma.cuh")),
-];

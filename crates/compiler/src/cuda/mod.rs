@@ -7,7 +7,6 @@ mod attention;
 mod compile;
 mod gemm;
 mod headers;
-pub mod host;
 mod loops;
 mod nvrtc;
 mod toolchain;

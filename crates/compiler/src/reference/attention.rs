@@ -6,7 +6,7 @@ use zeroforge_artifact::DType;
 use zeroforge_artifact::abi::zf_attention_params;
 
 use super::view::{Block, View};
-use super::{Fault, Memory, Output, count, parallel, plain, stored};
+use super::{Fault, MAX_LENGTH, Memory, Output, count, parallel, plain, stored};
 use crate::kernel_spec::{AttentionSpec, MaskKind};
 
 struct Problem<'a> {
@@ -43,7 +43,10 @@ pub(super) fn compute(
     let keys = size(offset_of!(zf_attention_params, keys))?;
     let rows = stored(&[batch, heads, queries])?;
     stored(&[rows as i64, spec.value_dim])?;
-    stored(&[keys])?;
+    count(&[keys])?;
+    if keys > 8 * MAX_LENGTH {
+        return Err(Fault::Sizes(format!("attention to {keys} keys")));
+    }
     if rows == 0 {
         return Ok(Vec::new());
     }
@@ -68,7 +71,12 @@ pub(super) fn compute(
         let mut output = Output::new(spec.dtype);
         for row in range {
             let row = row as i64;
-            problem.row(row / queries / heads, row / queries % heads, row % queries, &mut output)?;
+            problem.row(
+                row / queries / heads,
+                row / queries % heads,
+                row % queries,
+                &mut output,
+            )?;
         }
         Ok(output)
     })?;
@@ -113,7 +121,7 @@ impl Problem<'_> {
             for (d, &a) in wanted.iter().enumerate() {
                 let b = k.0.float(start.wrapping_add(d as i64))?;
                 exact += a * b;
-                sum += a as f32 * b as f32;
+                sum = plain::add_product(sum, plain::split(a as f32), plain::split(b as f32));
             }
             exact *= f64::from(self.scale);
             let mut plain = round(f64::from(round(sum.into()) as f32 * self.scale));
@@ -134,13 +142,7 @@ impl Problem<'_> {
         Ok(scores)
     }
 
-    fn row(
-        &self,
-        batch: i64,
-        head: i64,
-        query: i64,
-        output: &mut Output,
-    ) -> Result<(), Fault> {
+    fn row(&self, batch: i64, head: i64, query: i64, output: &mut Output) -> Result<(), Fault> {
         let round = |v: f64| plain::round(self.spec.dtype, v);
         let scores = self.scores(batch, head, query)?;
         // A row that sees nothing is zero.
@@ -157,6 +159,7 @@ impl Problem<'_> {
         let sums = if hidden { (1.0, 1.0) } else { sums };
         let dims = self.spec.value_dim as usize;
         let (mut exact, mut plain) = (vec![0.0f64; dims], vec![0.0f32; dims]);
+        let mut magnitudes = vec![0.0f64; dims];
         for (key, weight) in weights.iter().enumerate() {
             // A hidden key takes no part, whatever its value is.
             if weight.0 == 0.0 && weight.1 == 0.0 {
@@ -164,13 +167,15 @@ impl Problem<'_> {
             }
             let start = at(&self.v.1, [batch, head / self.group, key as i64]);
             // A plain implementation stores the weights.
-            let stored = round(f64::from(weight.1 / sums.1)) as f32;
+            let stored = plain::split(round(f64::from(weight.1 / sums.1)) as f32);
             for d in 0..dims {
                 let value = self.v.0.float(start.wrapping_add(d as i64))?;
                 exact[d] += weight.0 * value;
-                plain[d] += stored * value as f32;
+                magnitudes[d] += (weight.0 * value).abs();
+                plain[d] = plain::add_product(plain[d], stored, plain::split(value as f32));
             }
         }
+        output.note_sum(magnitudes.into_iter().fold(0.0, f64::max) / sums.0);
         let start = at(&self.o.1, [batch, head, query]);
         for d in 0..dims {
             let address = self.o.0.address(start.wrapping_add(d as i64))?;

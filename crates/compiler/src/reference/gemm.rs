@@ -7,7 +7,7 @@ use zeroforge_artifact::abi::{zf_gemm_params, zf_operand};
 
 use super::evaluate::{Evaluator, Value};
 use super::view::{Block, View};
-use super::{Fault, Memory, Output, Values, count, parallel, plain, stored};
+use super::{Fault, MAX_LENGTH, Memory, Output, Values, count, parallel, plain, stored};
 use crate::kernel_spec::{BLayout, GemmSpec};
 use crate::loop_analysis::needed;
 
@@ -46,7 +46,9 @@ pub(super) fn compute(
     stored(&[batch[0], batch[1], m, n])?;
     let work = count(&[batch[0], batch[1], m, n, k.max(1)])?;
     // One row of A and one block of B's columns are held.
-    stored(&[k, COLUMNS])?;
+    if k > MAX_LENGTH {
+        return Err(Fault::Sizes(format!("products of length {k}")));
+    }
 
     let mut extras = Vec::new();
     let mut strides = Vec::new();
@@ -69,10 +71,11 @@ pub(super) fn compute(
             let columns = (at % blocks) as i64 * COLUMNS;
             let pair = (at / blocks) as i64;
             let batch_at = [pair / batch[1], pair % batch[1]];
-            let accs = match spec.a == DType::F64 || spec.b == DType::F64 {
+            let (accs, magnitude) = match spec.a == DType::F64 || spec.b == DType::F64 {
                 true => problem.block::<f64>(spec.b_layout, batch_at, columns)?,
                 false => problem.block::<f32>(spec.b_layout, batch_at, columns)?,
             };
+            output.note_sum(magnitude);
             let width = COLUMNS.min(n - columns);
             for row in 0..m {
                 for column in 0..width {
@@ -110,25 +113,28 @@ fn linear(index: [i64; 4], strides: &[i64; 4]) -> i64 {
 
 /// What products are summed in by a plain implementation.
 trait Accumulator: Copy + Default + Send {
-    fn from(v: f64) -> Self;
+    type Operand: Copy;
+    fn operand(v: f64) -> Self::Operand;
     fn to_f64(self) -> f64;
-    fn add_product(self, a: Self, b: Self) -> Self;
+    fn add_product(self, a: Self::Operand, b: Self::Operand) -> Self;
 }
 
 impl Accumulator for f32 {
-    fn from(v: f64) -> f32 {
-        v as f32
+    type Operand = plain::Split;
+    fn operand(v: f64) -> plain::Split {
+        plain::split(v as f32)
     }
     fn to_f64(self) -> f64 {
         self.into()
     }
-    fn add_product(self, a: f32, b: f32) -> f32 {
-        self + a * b
+    fn add_product(self, a: plain::Split, b: plain::Split) -> f32 {
+        plain::add_product(self, a, b)
     }
 }
 
 impl Accumulator for f64 {
-    fn from(v: f64) -> f64 {
+    type Operand = f64;
+    fn operand(v: f64) -> f64 {
         v
     }
     fn to_f64(self) -> f64 {
@@ -140,16 +146,16 @@ impl Accumulator for f64 {
 }
 
 impl Problem<'_> {
-    /// Exact and plain sums of a block of columns, `[m][width]`.
+    /// Exact and plain sums of a block of columns, `[m][width]`, and the largest sum of magnitudes.
     fn block<T: Accumulator>(
         &self,
         layout: BLayout,
         batch: [i64; 2],
         first: i64,
-    ) -> Result<Vec<(f64, f64)>, Fault> {
+    ) -> Result<(Vec<(f64, f64)>, f64), Fault> {
         let width = COLUMNS.min(self.n - first).max(0);
         let (view, strides) = &self.b;
-        let mut b: Vec<T> = Vec::with_capacity((self.k.max(0) * width) as usize);
+        let mut b: Vec<(f64, T::Operand)> = Vec::new();
         for k in 0..self.k {
             for n in first..first + width {
                 let inside = match layout {
@@ -161,30 +167,37 @@ impl Problem<'_> {
                     }
                 };
                 let at = linear([batch[0], batch[1], 0, 0], strides);
-                b.push(T::from(view.float(at.wrapping_add(inside[0]).wrapping_add(inside[1]))?));
+                let value = view.float(at.wrapping_add(inside[0]).wrapping_add(inside[1]))?;
+                b.push((value, T::operand(value)));
             }
         }
         let width = width as usize;
         let mut out = Vec::with_capacity(self.m.max(0) as usize * width);
         let mut exact = vec![0.0f64; width];
+        let mut magnitudes = vec![0.0f64; width];
+        let mut largest = 0.0f64;
         let mut sums = vec![T::default(); width];
         for m in 0..self.m {
             exact.fill(0.0);
+            magnitudes.fill(0.0);
             sums.fill(T::default());
             let (view, strides) = &self.a;
             let start = linear([batch[0], batch[1], m, 0], strides);
             for (k, row) in b.chunks_exact(width.max(1)).enumerate() {
                 let wide = view.float(start.wrapping_add(k as i64))?;
-                let narrow = T::from(wide);
-                for ((e, s), &b) in exact.iter_mut().zip(&mut sums).zip(row) {
-                    *e += wide * b.to_f64();
-                    *s = s.add_product(narrow, b);
+                let narrow = T::operand(wide);
+                let columns = exact.iter_mut().zip(&mut sums).zip(&mut magnitudes);
+                for (((e, s), magnitude), &b) in columns.zip(row) {
+                    *magnitude += (wide * b.0).abs();
+                    *e += wide * b.0;
+                    *s = s.add_product(narrow, b.1);
                 }
             }
+            largest = magnitudes.iter().fold(largest, |a, &b| a.max(b));
             // A plain implementation stores the product in the type of its operands.
             let round = |v: T| plain::round(self.a.0.dtype, v.to_f64());
             out.extend(exact.iter().zip(&sums).map(|(e, s)| (*e, round(*s))));
         }
-        Ok(out)
+        Ok((out, largest))
     }
 }

@@ -5,7 +5,7 @@ use zeroforge_graph::interpret::scalar;
 
 use super::evaluate::{Evaluator, Value};
 use super::view::{Block, View};
-use super::{Fault, Memory, Output, Values, count, parallel, plain, stored};
+use super::{Fault, MAX_WORK, Memory, Output, Values, count, parallel, plain, stored};
 use crate::loop_analysis::{levels, needed, stage_roots};
 use crate::loop_ir::{Extent, Fold, InstId, LoopKernel, Stage};
 
@@ -58,7 +58,10 @@ pub(super) fn compute(
             Prepared { stage, row, point }
         })
         .collect();
-    let work = points.saturating_mul(kernel.body.insts.len() as u64);
+    let work = points.max(rows).saturating_mul(kernel.body.insts.len() as u64);
+    if work > MAX_WORK {
+        return Err(Fault::Sizes(format!("{work} instructions")));
+    }
     let parts = parallel(rows, work, |range| {
         let accs = kernel.stages.len();
         let shape = (outer.len(), inner.len(), accs);

@@ -3,7 +3,8 @@
 //!
 //! Floats are computed twice. *Exact* in f64 throughout, which is what errors are measured against; and
 //! *plain* in the kernel's own types, in order and rounded to memory types wherever an implementation
-//! without fusion would store, which says how much error the types alone cost. Integers and truth values
+//! without fusion would store, which says how much error the types alone cost. Contractions of f32 are what
+//! tensor cores offer: three products of tf32 parts. Integers and truth values
 //! have one value, that of the plain computation: what depends on a comparison of floats must not depend
 //! on which of the two it is. [`judge`] compares a kernel's results with both.
 
@@ -19,8 +20,8 @@ use zeroforge_artifact::DType;
 
 use crate::kernel_spec::KernelSpec;
 pub use verdict::{Verdict, judge};
-pub use view::element;
 use view::Block;
+pub use view::element;
 
 /// Memory as a launch finds it.
 pub trait Memory: Sync {
@@ -75,6 +76,9 @@ pub enum Values {
         exact: Vec<f64>,
         /// Of a plain implementation in the kernel's own types.
         plain: Vec<f64>,
+        /// Largest sum of the magnitudes of products that one element is made of; 0 where nothing is
+        /// contracted. Sums of this size are rounded to f32 on the way, whatever is left of them.
+        summed: f64,
     },
     /// Of an integer type or bool.
     Int(Vec<i64>),
@@ -83,17 +87,26 @@ pub enum Values {
 impl Output {
     fn new(dtype: DType) -> Output {
         let values = match dtype.is_float() {
-            true => Values::Float { exact: Vec::new(), plain: Vec::new() },
+            true => Values::Float { exact: Vec::new(), plain: Vec::new(), summed: 0.0 },
             false => Values::Int(Vec::new()),
         };
         Output { dtype, addresses: Vec::new(), values }
     }
 
     fn push_float(&mut self, address: u64, exact_value: f64, plain_value: f64) {
-        if let Values::Float { exact, plain } = &mut self.values {
+        if let Values::Float { exact, plain, .. } = &mut self.values {
             self.addresses.push(address);
             exact.push(exact_value);
             plain.push(plain::round(self.dtype, plain_value));
+        }
+    }
+
+    /// Notes the size of what was summed for an element.
+    fn note_sum(&mut self, magnitude: f64) {
+        if let Values::Float { summed, .. } = &mut self.values
+            && magnitude.is_finite()
+        {
+            *summed = summed.max(magnitude);
         }
     }
 
@@ -101,9 +114,13 @@ impl Output {
         self.addresses.append(&mut other.addresses);
         match (&mut self.values, &mut other.values) {
             (Values::Int(a), Values::Int(b)) => a.append(b),
-            (Values::Float { exact, plain }, Values::Float { exact: e, plain: p }) => {
+            (
+                Values::Float { exact, plain, summed },
+                Values::Float { exact: e, plain: p, summed: s },
+            ) => {
                 exact.append(e);
                 plain.append(p);
+                *summed = summed.max(*s);
             }
             // Both are of this operand.
             _ => {}
@@ -112,7 +129,11 @@ impl Output {
 }
 
 /// Most elements that one launch may write.
-const MAX_ELEMENTS: u64 = 1 << 28;
+const MAX_ELEMENTS: u64 = 1 << 27;
+/// Most instructions that one launch of a loop nest may take; a few minutes.
+const MAX_WORK: u64 = 1 << 35;
+/// Longest axis of a contraction, of rows that are held.
+const MAX_LENGTH: i64 = 1 << 18;
 
 /// What a launch of a kernel with these parameters writes.
 pub fn compute(
@@ -131,9 +152,7 @@ pub fn compute(
 /// Product of sizes, each at least 0.
 fn count(sizes: &[i64]) -> Result<u64, Fault> {
     let product = sizes.iter().try_fold(1u64, |p, &n| p.checked_mul(u64::try_from(n).ok()?));
-    product
-        .filter(|&n| n <= 1 << 48)
-        .ok_or_else(|| Fault::Sizes(format!("sizes of {sizes:?}")))
+    product.filter(|&n| n <= 1 << 48).ok_or_else(|| Fault::Sizes(format!("sizes of {sizes:?}")))
 }
 
 /// Like [`count`], for elements that are stored.

@@ -15,6 +15,32 @@ pub(super) fn round(dtype: DType, v: f64) -> f64 {
     }
 }
 
+/// An operand of a contraction as the tensor core takes it: the sum of two tf32 numbers. Narrower types fit
+/// into the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Split {
+    big: f32,
+    small: f32,
+}
+
+/// Rounded to the 11 bits of tf32, ties away from zero.
+fn tf32(x: f32) -> f32 {
+    if x.is_finite() { f32::from_bits(x.to_bits().wrapping_add(0x1000) & !0x1fff) } else { x }
+}
+
+/// An f32 as an operand.
+pub(super) fn split(x: f32) -> Split {
+    let big = tf32(x);
+    let rest = x - big;
+    Split { big, small: tf32(if rest.is_nan() { 0.0 } else { rest }) }
+}
+
+/// Adds a product to an f32 sum: three products of tf32 numbers (the product of the small parts is below the
+/// last bit), each of which f32 holds exactly. For 16-bit floats one, the others are zero.
+pub(super) fn add_product(sum: f32, a: Split, b: Split) -> f32 {
+    sum + a.small * b.big + a.big * b.small + a.big * b.big
+}
+
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }

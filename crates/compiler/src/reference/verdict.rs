@@ -17,7 +17,8 @@ pub struct Verdict {
     pub error: f64,
     /// Largest error of the plain computation in the kernel's types.
     pub plain_error: f64,
-    /// Largest error that passes: twice the plain one and a unit in the last place at the output's scale.
+    /// Largest error that passes: twice the plain one, and a unit in the last place at the scale
+    /// of the output or, of f32, at that of the sums of its products.
     pub allowed: f64,
     /// Elements that are wrong.
     pub wrong: u64,
@@ -71,6 +72,11 @@ fn unit(dtype: DType, scale: f64) -> f64 {
     2.0f64.powi((exponent - digits(dtype)).max(least))
 }
 
+/// The type in which contractions sum.
+fn sum_type(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
 /// Compares what is in memory after a launch with what the reference says.
 pub fn judge(outputs: &[Output], memory: &dyn Memory) -> Verdict {
     let mut verdict = Verdict::default();
@@ -113,15 +119,16 @@ fn one(output: &Output, memory: &dyn Memory) -> Verdict {
                 }
             }
         }
-        Values::Float { exact, plain } => {
-            let limits = output.dtype;
+        Values::Float { exact, plain, summed } => {
             // Where the types themselves overflow, only the same special value is right.
             let finite = |i: usize| exact[i].is_finite() && plain[i].is_finite();
             let scale = (0..exact.len()).filter(|&i| finite(i)).map(|i| exact[i].abs());
             let scale = scale.fold(0.0, f64::max);
-            let errors = (0..exact.len()).filter(|&i| finite(i)).map(|i| (exact[i] - plain[i]).abs());
+            let errors =
+                (0..exact.len()).filter(|&i| finite(i)).map(|i| (exact[i] - plain[i]).abs());
             verdict.plain_error = errors.fold(0.0, f64::max);
-            verdict.allowed = ALLOWANCE * verdict.plain_error + unit(limits, scale);
+            verdict.allowed = ALLOWANCE * verdict.plain_error
+                + unit(output.dtype, scale).max(unit(sum_type(output.dtype), *summed));
             let mut worst = 0.0;
             for (i, &address) in output.addresses.iter().enumerate() {
                 let found = element(output.dtype, bytes_of(address));

@@ -1,6 +1,6 @@
 //! Makes the library that was just built the process's CUDA driver.
 
-#![allow(dead_code, reason = "every test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -63,10 +63,12 @@ pub const PTX: &str = include_str!("../kernels/basic.ptx");
 /// Calls a function of the driver: `call!(cuMemFree_v2(address))`.
 #[macro_export]
 macro_rules! call {
-    ($name:ident($($argument:expr),* $(,)?)) => {
+    ($name:ident($($argument:expr),* $(,)?)) => {{
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "a test's arguments are plain values")]
         // SAFETY: the driver checks what it is given; pointers in tests point to what the API says or are null.
-        $crate::support::ok(unsafe { cudarc::driver::sys::$name($($argument),*) })
-    };
+        let result = unsafe { cudarc::driver::sys::$name($($argument),*) };
+        $crate::support::ok(result)
+    }};
 }
 
 /// A context of a test's own, so that what fails in it touches no other test. Current on the thread.

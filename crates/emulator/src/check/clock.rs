@@ -48,9 +48,6 @@ impl Seen {
         for &part in &from.parts {
             self.add(part);
         }
-        if !self.parts.is_empty() {
-            self.drop_covered();
-        }
     }
 
     fn list(&self, kind: u8) -> &[u32] {
@@ -61,10 +58,14 @@ impl Seen {
         }
     }
 
-    /// Takes away the parts that the whole covers.
-    fn drop_covered(&mut self) {
+    /// Takes away the parts that the whole covers. Those of the owner itself say what its lanes have of one
+    /// another; they are covered by what came back to it as a whole.
+    fn drop_covered(&mut self, owner: u32, returned: u32) {
         let mut parts = std::mem::take(&mut self.parts);
         parts.retain(|p| {
+            if p.actor == owner && p.kinds & GENERIC != 0 {
+                return p.count > returned;
+            }
             let mut kinds = [GENERIC, SHARED, GLOBAL].into_iter().filter(|k| p.kinds & k != 0);
             !kinds.all(|k| get(self.list(k), p.actor) >= p.count)
         });
@@ -239,6 +240,9 @@ impl Clock {
     pub(crate) fn acquire(&mut self, object: &Clock) {
         self.own.join(&object.own);
         self.returned = self.returned.max(get(&object.own.generic, self.owner));
+        if !self.own.parts.is_empty() {
+            self.own.drop_covered(self.owner, self.returned);
+        }
         match (&mut self.others, &object.others) {
             (_, None) => {}
             (mine @ None, Some(theirs)) => *mine = Some(Arc::clone(theirs)),

@@ -44,6 +44,8 @@ pub(crate) struct Access {
     pub(crate) issuer: u16,
     /// Bytes of the cell; 0 for no record.
     mask: u64,
+    /// With the base `MANY`, the lanes that touched every byte.
+    many: u32,
     /// Byte b belongs to lane `base + (b >> shift)`.
     base: i8,
     shift: u8,
@@ -64,7 +66,7 @@ impl Access {
             1 => lanes.trailing_zeros() as i8,
             _ => MANY,
         };
-        Access { actor, count, pc, issuer, base, shift: WHOLE, flags: RANGE, ..Access::default() }
+        Access { actor, count, pc, issuer, base, shift: WHOLE, flags: RANGE, many: lanes, ..Access::default() }
     }
 
     pub(crate) fn of_cluster(mut self, cluster: u32) -> Access {
@@ -102,20 +104,17 @@ impl Access {
         self.base == other.base && self.shift == other.shift && self.base != MANY
     }
 
-    fn lane_of(&self, byte: u32) -> Option<u32> {
-        (self.base != MANY).then(|| (i32::from(self.base) + (byte >> self.shift) as i32) as u32)
+    fn lanes_of(&self, byte: u32) -> u32 {
+        if self.base == MANY {
+            return self.many;
+        }
+        let lane = i32::from(self.base) + (byte >> self.shift) as i32;
+        1u32.checked_shl(lane as u32).unwrap_or(0)
     }
 
     /// Lanes that touched bytes of a mask.
     pub(crate) fn lanes(&self, mask: u64) -> u32 {
-        let mut lanes = 0;
-        for byte in bits(self.mask & mask) {
-            match self.lane_of(byte) {
-                Some(lane) => lanes |= 1u32.checked_shl(lane).unwrap_or(0),
-                None => return u32::MAX,
-            }
-        }
-        lanes
+        bits(self.mask & mask).fold(0, |all, byte| all | self.lanes_of(byte))
     }
 
     /// Lanes that touched any byte.
@@ -131,10 +130,25 @@ impl Access {
         if self.same_lanes(new) {
             return false;
         }
-        bits(self.mask & new.mask).any(|b| match (self.lane_of(b), new.lane_of(b)) {
-            (Some(a), Some(b)) => a != b,
-            _ => true,
+        bits(self.mask & new.mask)
+            .any(|b| (self.lanes_of(b) | new.lanes_of(b)).count_ones() > 1)
+    }
+
+    /// Lanes of this access that are not the one of `new` at the same byte.
+    fn lanes_apart(&self, new: &Access, view: &View<'_>) -> u32 {
+        if new.is_range() {
+            return self.lanes(new.mask) & !view.lanes;
+        }
+        bits(self.mask & new.mask).fold(0, |all, b| {
+            let (old, new) = (self.lanes_of(b), new.lanes_of(b));
+            all | if new.count_ones() > 1 { old } else { old & !new }
         })
+    }
+
+    /// Makes all bytes belong to the lanes of this and of another access to the same bytes.
+    fn share(&mut self, other: &Access) {
+        self.many = self.all_lanes() | other.all_lanes();
+        (self.base, self.shift) = (MANY, WHOLE);
     }
 
     #[inline]
@@ -156,6 +170,7 @@ impl Access {
             && self.flags == new.flags
             && self.base == new.base
             && self.shift == new.shift
+            && self.many == new.many
     }
 }
 
@@ -218,7 +233,9 @@ impl View<'_> {
             return None;
         }
         if self.is_own(old) {
-            if old.count >= self.lanes_ordered && old.lanes_differ(new, self) {
+            let apart = old.count >= self.lanes_ordered && old.lanes_differ(new, self);
+            // Lanes may be ordered through a lock or a flag, too.
+            if apart && !self.seen_lanes(old, old.lanes_apart(new, self), GENERIC) {
                 return Some(Conflict::Lanes);
             }
             if !new.is_async() {
@@ -238,10 +255,15 @@ impl View<'_> {
     /// Whether the lanes of the older access released for themselves.
     #[cold]
     fn seen_part(&self, old: &Access, new: &Access, kind: u8) -> bool {
+        self.seen_lanes(old, old.lanes(new.mask), kind)
+    }
+
+    /// The same of some of its lanes.
+    #[cold]
+    fn seen_lanes(&self, old: &Access, lanes: u32, kind: u8) -> bool {
         if old.is_range() {
             return false;
         }
-        let lanes = old.lanes(new.mask);
         match old.cluster == self.cluster {
             true => self.clock.seen_part(old.actor, old.count, lanes, kind),
             false => self.clock.seen_other_part(old.cluster, old.actor, old.count, lanes, kind),
@@ -255,6 +277,14 @@ impl View<'_> {
         let needs_fence = new.is_async() && !old.is_async();
         let own = self.is_own(old) && old.count >= self.lanes_ordered;
         !own && generic >= old.count && (!needs_fence || fenced >= old.count)
+    }
+
+    /// Whether a read need not be kept beside a later one: it came before that one, or whoever comes after that
+    /// one comes after both, as the work of one actor completes in order.
+    #[inline]
+    fn replaces(&self, old: &Access, new: &Access) -> bool {
+        let within = || old.lanes(new.mask) & !new.many == 0;
+        old.same_actor(new) && new.base == MANY && within() || self.ordered(old, new)
     }
 
     /// Whether `old` happened before `new`, fences aside.
@@ -401,17 +431,17 @@ impl Cell {
                 old.mask |= new.mask;
                 return;
             }
-            if old.mask == new.mask && !new.is_range() {
-                (old.base, old.shift) = (MANY, WHOLE);
+            if old.mask == new.mask && !new.is_range() && old.shift == WHOLE && new.shift == WHOLE {
+                old.share(new);
                 return;
             }
         }
-        if old.mask & new.mask != 0 && view.ordered(old, new) {
+        if old.mask & new.mask != 0 && view.replaces(old, new) {
             old.mask &= !new.mask;
         }
         let rest = std::mem::replace(old, *new);
         if self.more != 0 {
-            let superseded = |writes: bool, a: &Access| !writes && view.ordered(a, new);
+            let superseded = |writes: bool, a: &Access| !writes && view.replaces(a, new);
             lists.trim(self, new.mask, superseded);
         }
         if rest.mask != 0 {
@@ -439,10 +469,10 @@ impl Cell {
             }
         }
         if old.same_actor(new) && old.mask == new.mask && old.is_strong() && new.is_strong() {
-            let many = !old.same_lanes(new);
+            let before = *old;
             *old = *new;
-            if many {
-                (old.base, old.shift) = (MANY, WHOLE);
+            if before.shift == WHOLE && new.shift == WHOLE && !before.same_lanes(new) {
+                old.share(&before);
             }
             return;
         }
@@ -622,13 +652,14 @@ impl Stripe {
     #[inline]
     fn apply(&self, cell: u64, new: &mut Access) {
         if self.broadcast {
-            (new.base, new.shift) = (MANY, WHOLE);
+            (new.base, new.shift, new.many) = (MANY, WHOLE, u32::MAX);
         } else if self.shift >= u32::from(WHOLE) {
             (new.base, new.shift) = (self.lane as i8, WHOLE);
         } else {
             let bytes = cell as i64 - self.origin as i64;
             new.base = (i64::from(self.lane) + (bytes >> self.shift)) as i8;
-            new.shift = self.shift as u8;
+            // One lane in a cell is told apart from nobody.
+            new.shift = if 1 << self.shift == CELL { WHOLE } else { self.shift as u8 };
         }
     }
 }
@@ -725,7 +756,7 @@ mod tests {
                         // ordered through another warp. What came first is still there to compare with only
                         // if it is a write, so that both answers are right.
                         let direct: Vec<bool> =
-                            all.iter().map(|old| view.ordered(&old.access, &new)).collect();
+                            all.iter().map(|old| view.replaces(&old.access, &new)).collect();
                         let through = |i: usize| {
                             (i..all.len()).any(|m| direct[m] && all[m].after.contains(&i))
                         };

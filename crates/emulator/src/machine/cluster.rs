@@ -82,16 +82,21 @@ impl Cluster {
         Cluster { state, warps, budget, quiet_rounds: 0, last_events: 0 }
     }
 
-    /// Runs to the end.
-    pub(crate) fn run(&mut self, env: &Env<'_>) {
+    /// Instructions that may still run.
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// Runs to the end; how it ended.
+    pub(crate) fn run(&mut self, env: &Env<'_>) -> Turn {
         loop {
             match self.turn(env) {
                 Turn::Progress => {}
                 Turn::Stuck => {
                     self.report_deadlock(env);
-                    return;
+                    return Turn::Stuck;
                 }
-                Turn::Done | Turn::Stopped => return,
+                end @ (Turn::Done | Turn::Stopped) => return end,
             }
         }
     }

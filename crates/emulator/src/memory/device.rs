@@ -170,6 +170,11 @@ impl DeviceMemory {
         self.add(size, true, false)
     }
 
+    /// Takes memory that is zero and counts as written.
+    pub fn alloc_zeroed(&self, size: u64) -> Result<u64, MemoryError> {
+        self.add(size, false, false)
+    }
+
     fn add(&self, size: u64, read_only: bool, track: bool) -> Result<u64, MemoryError> {
         let mut state = self.write_state();
         let free = self.capacity - state.used;

@@ -343,7 +343,8 @@ pub(crate) fn thread_exited(warp: &Warp, cx: &mut Cx<'_>, who: Who) {
     let remote = std::mem::take(&mut cta.remote);
     let id = cta.id;
     for (actor, (count, by)) in remote.last {
-        if remote.seen.seen(actor) < count {
+        let part = remote.seen.seen_part(actor, count, by.lanes, crate::check::clock::GENERIC);
+        if remote.seen.seen(actor) < count && !part {
             cx.cluster.findings.add(FindingKind::ClusterExit, by, Some(who), None, || {
                 format!("the shared memory of block ({}, {}, {}) is used here, but nothing keeps that block from exiting before: let it wait for the copy, or end the kernel with a cluster barrier", id[0], id[1], id[2])
             });

@@ -162,11 +162,21 @@ impl Program {
     /// Decodes all kernels of a module and places its variables. Anything that could not be executed is
     /// refused here, with its line.
     pub fn load(module: &Module, memory: &DeviceMemory) -> Result<Program, LoadError> {
-        let placed = place_variables(module, memory)?;
-        let mut kernels = Vec::new();
-        for function in module.entries() {
-            kernels.push(decode::kernel(module, function, &placed)?);
-        }
+        let mut placed = Vec::with_capacity(module.variables.len());
+        let decoded = place_variables(module, memory, &mut placed).and_then(|()| {
+            module.entries().map(|function| decode::kernel(module, function, &placed)).collect()
+        });
+        let kernels: Vec<Kernel> = match decoded {
+            Ok(kernels) => kernels,
+            Err(e) => {
+                for &address in placed.iter().flatten() {
+                    if let Err(e) = memory.free(address) {
+                        tracing::debug!("a variable of a module that cannot be loaded: {e}");
+                    }
+                }
+                return Err(e);
+            }
+        };
         let globals = module
             .variables
             .iter()
@@ -204,13 +214,17 @@ impl Program {
 /// Most bytes that one variable may take: more than any card has.
 const MAX_VARIABLE_BYTES: u64 = 1 << 38;
 
-/// Addresses of the module's global and constant variables; None for shared ones.
-fn place_variables(module: &Module, memory: &DeviceMemory) -> Result<Vec<Option<u64>>, LoadError> {
+/// Addresses of the module's global and constant variables; None for shared ones. After an error, those that
+/// were placed before it are there.
+fn place_variables(
+    module: &Module,
+    memory: &DeviceMemory,
+    placed: &mut Vec<Option<u64>>,
+) -> Result<(), LoadError> {
     let fail = |v: &Variable, reason: &str| LoadError::Variable {
         name: v.name.clone(),
         reason: reason.to_owned(),
     };
-    let mut placed = Vec::with_capacity(module.variables.len());
     for v in &module.variables {
         placed.push(match v.space {
             StateSpace::Global | StateSpace::Const => {
@@ -220,17 +234,16 @@ fn place_variables(module: &Module, memory: &DeviceMemory) -> Result<Vec<Option<
                 }
                 Some(match v.space {
                     StateSpace::Const => memory.alloc_constant(bytes.max(1))?,
-                    _ => memory.alloc(bytes.max(1))?,
+                    _ => memory.alloc_zeroed(bytes.max(1))?,
                 })
             }
             _ => None,
         });
     }
-    for (v, address) in module.variables.iter().zip(&placed) {
+    for (v, address) in module.variables.iter().zip(placed.iter()) {
         let Some(address) = *address else { continue };
         let size = usize::try_from(v.bytes()).unwrap_or(usize::MAX);
-        // A variable without an initialiser is zero (PTX ISA 5.4.4).
-        memory.fill(address, &[0], size as u64)?;
+        // A variable without an initialiser is zero (PTX ISA 5.4.4), as its memory is.
         let mut at = 0u64;
         for value in &v.init {
             use zeroforge_ptx::module::InitialValue;
@@ -255,7 +268,7 @@ fn place_variables(module: &Module, memory: &DeviceMemory) -> Result<Vec<Option<
             at += bytes.len() as u64;
         }
     }
-    Ok(placed)
+    Ok(())
 }
 
 /// Offsets of a kernel's parameters and the size of the block.

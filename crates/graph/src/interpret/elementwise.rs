@@ -2,9 +2,7 @@
 
 use zeroforge_artifact::DType;
 
-use super::scalar::{
-    compare, float_binary, float_unary, int_binary, int_unary, saturate, wrap,
-};
+use super::scalar::{compare, float_binary, float_unary, int_binary, int_unary, saturate, wrap};
 use super::tensor::{Data, round};
 use super::{InterpretError, Precision, Result, ResultType, Tensor};
 use crate::op::{BinaryOp, Op, UnaryOp};
@@ -89,13 +87,13 @@ fn unary(op: UnaryOp, x: &Tensor, result: &ResultType) -> Result<Tensor> {
             Tensor::int(DType::Bool, shape, v.iter().map(|v| i64::from(v.is_infinite())).collect())
         }
         (Data::Float(v), op) => {
-            let function = float_unary(op)
-                .ok_or(InterpretError::internal("not a function of floats"))?;
+            let function =
+                float_unary(op).ok_or(InterpretError::internal("not a function of floats"))?;
             Tensor::float(result.dtype, shape, v.iter().map(|&v| function(v)).collect())
         }
         (Data::Int(v), op) => {
-            let function = int_unary(op)
-                .ok_or(InterpretError::internal("a float function of integers"))?;
+            let function =
+                int_unary(op).ok_or(InterpretError::internal("a float function of integers"))?;
             Tensor::int(result.dtype, shape, v.iter().map(|&v| function(v)).collect())
         }
     })
@@ -110,8 +108,8 @@ fn binary(op: BinaryOp, a: &Tensor, b: &Tensor, result: &ResultType) -> Result<T
                 let values = a.iter().zip(b).map(|(a, b)| i64::from(function(a, b))).collect();
                 return Ok(Tensor::int(DType::Bool, shape, values));
             }
-            let function = float_binary(op)
-                .ok_or(InterpretError::internal("not a function of floats"))?;
+            let function =
+                float_binary(op).ok_or(InterpretError::internal("not a function of floats"))?;
             let values = a.iter().zip(b).map(|(&a, &b)| function(a, b)).collect();
             Ok(Tensor::float(result.dtype, shape, values))
         }

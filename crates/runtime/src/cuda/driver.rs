@@ -53,7 +53,7 @@ impl Gpu {
         // SAFETY: loads libcuda.so.1 if the system has it; its initialisers are the driver's.
         if !unsafe { sys::is_culib_present() } {
             return Err(refuse(
-                "no NVIDIA driver was found (libcuda.so.1); run on a machine with a GPU, on ZeroGPU inside a function under @spaces.GPU, or with --device cpu",
+                "no NVIDIA driver was found (libcuda.so.1); run on a machine with a GPU, on ZeroGPU inside a function under @spaces.GPU, or with --device software or --device cpu",
             ));
         }
         result::init().map_err(failed("starting the driver"))?;

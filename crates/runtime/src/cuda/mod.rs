@@ -6,4 +6,4 @@ mod software;
 
 pub(crate) use device::{CudaDevice, choose_target};
 pub(crate) use driver::Gpu;
-pub use software::{gpu_count, is_shadowed, load_software_driver, software_findings};
+pub use software::{gpu_count, load_software_driver, software_findings};

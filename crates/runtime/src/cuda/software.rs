@@ -16,6 +16,7 @@ use crate::RunError;
 const DRIVER_NAMES: [&str; 2] = ["libcuda.so", "libcuda.so.1"];
 
 type Register = unsafe extern "C" fn(*const u8, usize, *const u8, usize) -> c_uint;
+type Claim = unsafe extern "C" fn() -> c_uint;
 type Findings = unsafe extern "C" fn(*mut c_char, *mut usize) -> c_uint;
 
 struct Software {
@@ -67,29 +68,35 @@ pub fn load_software_driver(path: &Path) -> Result<(), RunError> {
     // SAFETY: a library of this project, whose initialisers do nothing; the user names the file.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map_err(failed)?;
     // SAFETY: the signatures are those that the software device documents for these names.
-    let (register, findings) = unsafe {
+    let (register, findings, claim) = unsafe {
         (
             *library.get::<Register>(b"zfRegisterPtx\0").map_err(failed)?,
             *library.get::<Findings>(b"zfFindings\0").map_err(failed)?,
+            *library.get::<Claim>(b"zfClaimNames\0").map_err(failed)?,
         )
     };
+    // SAFETY: takes nothing and gives a CUresult.
+    let claimed = unsafe { claim() };
+    if claimed != 0 || is_shadowed(&library) {
+        return Err(refuse(
+            "another CUDA driver is in use in this process or would be found first; set LD_LIBRARY_PATH to the folder of the software device".to_owned(),
+        ));
+    }
     let _ = SOFTWARE.set(Software { register, findings, _library: library });
     Ok(())
 }
 
-/// Whether another driver would be found by name before the software device. A process whose
-/// `LD_LIBRARY_PATH` starts with the software device's folder has no such problem.
-pub fn is_shadowed() -> bool {
+/// Whether a driver other than this one is found by the names that cudarc looks for.
+fn is_shadowed(software: &Library) -> bool {
     let address = |library: &Library| {
         // SAFETY: only the address is taken.
         unsafe { library.get::<unsafe extern "C" fn(c_uint) -> c_uint>(b"cuInit\0") }
             .map(|f| *f as usize)
             .ok()
     };
-    let Some(software) = SOFTWARE.get() else { return false };
     // SAFETY: loads what cudarc will load.
     let first = DRIVER_NAMES.iter().find_map(|name| unsafe { Library::new(*name) }.ok());
-    first.is_none_or(|first| address(&first) != address(&software._library))
+    first.is_none_or(|first| address(&first) != address(software))
 }
 
 /// Whether the software device is this process's driver.
@@ -101,8 +108,7 @@ pub(crate) fn is_loaded() -> bool {
 pub(crate) fn register(code: &[u8], ptx: &[u8]) -> Result<(), RunError> {
     let Some(software) = SOFTWARE.get() else { return Ok(()) };
     // SAFETY: both pointers are to as many bytes as the lengths say; the call copies what it keeps.
-    let result =
-        unsafe { (software.register)(code.as_ptr(), code.len(), ptx.as_ptr(), ptx.len()) };
+    let result = unsafe { (software.register)(code.as_ptr(), code.len(), ptx.as_ptr(), ptx.len()) };
     match result {
         0 => Ok(()),
         code => Err(refuse(format!("a kernel's PTX was refused (CUDA error {code})"))),
