@@ -47,13 +47,26 @@ fn conflict_degree(access: &WarpAccess<'_>) -> u32 {
     degree
 }
 
+/// The same of lanes at one distance, a multiple of the banks' 4 bytes and greater than their bytes: the lanes of
+/// a phase take turns on so many banks as the distance reaches, all with different words.
+fn even_degree(step: u64, bytes: u32) -> u32 {
+    let per_phase = (128 / bytes.max(4)).min(32);
+    let words = (step / 4) as u32;
+    (per_phase * (1 << words.trailing_zeros().min(5)) / 32).max(1)
+}
+
 /// Counts words of one bank.
 pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
     // Lanes that follow one another fill the banks evenly; atomics are slow for other reasons.
     if access.kind == Kind::Atomic || is_regular(access) {
         return;
     }
-    let degree = conflict_degree(access);
+    let degree = match access.even {
+        Some(even) if even.step.is_multiple_of(4) && even.step > u64::from(access.bytes) => {
+            even_degree(even.step, access.bytes)
+        }
+        _ => conflict_degree(access),
+    };
     if degree >= THRESHOLD {
         let first = access.addresses[(access.lanes.trailing_zeros() & 31) as usize];
         cx.find(warp, access.lanes, FindingKind::BankConflict, Some(first), || {
@@ -90,7 +103,14 @@ pub(crate) fn global_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
     if access.kind == Kind::Atomic || access.strong || is_regular(access) {
         return;
     }
-    let (touched, needed) = sectors(access);
+    let (touched, needed) = match access.even {
+        Some(even) if even.step > u64::from(access.bytes) => {
+            let last = even.first + 31 * even.step;
+            let touched = (last / 32 - even.first / 32 + 1).min(32);
+            (touched as u32, access.bytes)
+        }
+        _ => sectors(access),
+    };
     if touched >= FEW_SECTORS && touched >= THRESHOLD * needed {
         let first = access.addresses[(access.lanes.trailing_zeros() & 31) as usize];
         cx.find(warp, access.lanes, FindingKind::Uncoalesced, Some(first), || {
@@ -104,7 +124,7 @@ mod tests {
     use super::*;
 
     fn access(addresses: &[u64; 32], bytes: u32) -> WarpAccess<'_> {
-        WarpAccess { kind: Kind::Read, addresses, lanes: u32::MAX, bytes, strong: false }
+        WarpAccess::new(Kind::Read, addresses, u32::MAX, bytes, false)
     }
 
     #[test]
@@ -132,5 +152,16 @@ mod tests {
         assert_eq!(sectors(&access(&stride(0), 4)), (1, 1));
         assert_eq!(sectors(&access(&stride(16), 16)), (16, 16));
         assert_eq!(sectors(&access(&stride(512), 16)), (32, 16));
+    }
+
+    #[test]
+    fn even_distances_count_as_any_others() {
+        for bytes in [1, 2, 4, 8, 16] {
+            for step in (u64::from(bytes.max(4))..600).step_by(bytes.max(4) as usize).skip(1) {
+                let addresses = std::array::from_fn(|l| 4096 + l as u64 * step);
+                let access = access(&addresses, bytes);
+                assert_eq!(even_degree(step, bytes), conflict_degree(&access), "{step} {bytes}");
+            }
+        }
     }
 }

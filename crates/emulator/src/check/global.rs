@@ -26,14 +26,15 @@ const MAX_PAGES: usize = 1 << 16;
 pub(crate) struct Pages {
     shadow: Shadow,
     numbers: HashMap<u64, u32>,
-    /// The page of the last access, and its number.
-    last: (u64, u32),
+    /// Pages of late accesses plus one, and their numbers: at the places that the low bits of pages say.
+    last: [(u64, u32); 32],
 }
 
 impl Pages {
     fn page(&mut self, page: u64) -> u32 {
-        if self.last.0 == page && self.shadow.len() != 0 {
-            return self.last.1;
+        let place = (page % 32) as usize;
+        if self.last[place].0 == page + 1 {
+            return self.last[place].1;
         }
         if self.shadow.len() >= MAX_PAGES {
             tracing::warn!(
@@ -43,7 +44,7 @@ impl Pages {
         }
         let shadow = &mut self.shadow;
         let number = *self.numbers.entry(page).or_insert_with(|| shadow.add_page());
-        self.last = (page, number);
+        self.last[place] = (page + 1, number);
         number
     }
 
@@ -109,7 +110,19 @@ pub(crate) fn access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> C
     let new =
         Access::by_lanes(warp.actor, count, warp.pc, warp.actor as u16, strong).of_cluster(cluster);
     let env = cx.env;
-    if env.communicates {
+    if let Some(even) = access.stripe() {
+        let (at, len) = (even.first, even.span(access.bytes));
+        let stripe = Some(Stripe::of_even(&even, at, access.bytes));
+        if env.communicates {
+            let pages = &mut env.global_shadow.launch().pages;
+            pages.range(at, len, new, stripe, writes, &view, &mut found);
+        } else {
+            cx.cluster.race.global.range(at, len, new, stripe, writes, &view, &mut found);
+            summarise_runs(env, access, |lane| {
+                Mark::new(cluster, warp.rank, warp.index, lane, warp.pc)
+            });
+        }
+    } else if env.communicates {
         let mut launch = env.global_shadow.launch();
         each_run(access, !writes, |run| {
             let stripe = Stripe::of(&run, run.address, access.bytes);
@@ -122,14 +135,24 @@ pub(crate) fn access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> C
             let stripe = Stripe::of(&run, run.address, access.bytes);
             let len = u64::from(run.count * access.bytes);
             pages.range(run.address, len, new, Some(stripe), writes, &view, &mut found);
-            let shift = access.bytes.trailing_zeros();
-            summarise(env, run.address, len, writes, |at| {
-                let lane = run.lane + ((at - run.address) >> shift) as u32;
-                Mark::new(cluster, warp.rank, warp.index, lane, warp.pc)
-            });
+        });
+        summarise_runs(env, access, |lane| {
+            Mark::new(cluster, warp.rank, warp.index, lane, warp.pc)
         });
     }
     race::finish(cx, warp, access, found, "global address")
+}
+
+/// Notes an access for the comparison with other clusters.
+fn summarise_runs(env: &Env<'_>, access: &WarpAccess<'_>, mark: impl Fn(u32) -> Mark) {
+    let writes = access.kind != Kind::Read;
+    let shift = access.bytes.trailing_zeros();
+    each_run(access, !writes, |run| {
+        let len = u64::from(run.count * access.bytes);
+        summarise(env, run.address, len, writes, |at| {
+            mark(run.lane + ((at - run.address) >> shift) as u32)
+        });
+    });
 }
 
 /// Notes what a cluster touches for the comparison with other clusters.

@@ -42,6 +42,27 @@ pub(crate) struct WarpAccess<'a> {
     pub(crate) bytes: u32,
     /// A strong operation (relaxed, acquire, release, volatile): it may race with other strong ones.
     pub(crate) strong: bool,
+    /// How the addresses are spaced, where all lanes take part and they are evenly.
+    pub(crate) even: Option<runs::Even>,
+}
+
+impl<'a> WarpAccess<'a> {
+    pub(crate) fn new(
+        kind: Kind,
+        addresses: &'a Lanes64,
+        lanes: u32,
+        bytes: u32,
+        strong: bool,
+    ) -> WarpAccess<'a> {
+        let even = runs::even(addresses, lanes);
+        WarpAccess { kind, addresses, lanes, bytes, strong, even }
+    }
+
+    /// As one stripe over memory, if it is one: for reads a place that all lanes read is one too.
+    #[inline]
+    pub(crate) fn stripe(&self) -> Option<runs::Even> {
+        self.even.filter(|e| e.is_stripe(self.bytes) || e.step == 0 && self.kind == Kind::Read)
+    }
 }
 
 /// An access of shared memory by a warp through the generic proxy. Returns the lanes that store where
@@ -64,7 +85,15 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &mut Warp, access: &WarpAcces
     if cx.env.options.checks.performance {
         bank::shared_access(cx, warp, access);
     }
-    if access.kind != Kind::Read {
+    if access.kind == Kind::Read {
+        return checked.twice;
+    }
+    if let Some(even) = access.stripe() {
+        let (rank, offset) = crate::memory::window::split_shared(even.first as u32, cx.rank);
+        let pattern = even.pattern(access.bytes);
+        let len = even.span(access.bytes) as u32;
+        cx.cluster.ctas[rank as usize].mark_pattern(offset, len, pattern);
+    } else {
         runs::each_run(access, true, |run| {
             let (rank, offset) = crate::memory::window::split_shared(run.address as u32, cx.rank);
             cx.cluster.ctas[rank as usize].mark_written(offset, run.count * access.bytes);

@@ -1,7 +1,7 @@
 //! Races in shared memory.
 //!
 //! Actors, as [`Clock`](crate::check::clock::Clock) knows them, with W warps in the cluster: 0..W are the
-//! warps; W.. their bulk stores (count: bulk group), 2W.. their wgmmas (count: wgmma group), 3W.. their
+//! warps; W.. their bulk stores (count: bulk group), 2W.. their warpgroups' wgmmas (count: wgmma group), 3W.. their
 //! `cp.async` copies (count: group), 4W.. what their bulk stores write (count: bulk group; that the sources are
 //! read is known earlier, by `wait_group.read`), 5W.. mbarriers (count: phase + 1), under which copies that
 //! complete on them are recorded, their reading included.
@@ -79,9 +79,10 @@ impl RaceState {
         self.warps + warp.actor
     }
 
-    /// The actor of a warp's wgmmas.
+    /// The actor of the wgmmas of a warp's warpgroup, named by its first warp: they are operations of all four,
+    /// which see them complete together (`ops::wgmma`).
     pub(crate) fn wgmma_actor(&self, warp: &Warp) -> u32 {
-        2 * self.warps + warp.actor
+        2 * self.warps + warp.actor - warp.index % 4
     }
 
     /// The actor of a warp's `cp.async` copies.
@@ -190,6 +191,13 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
     let new = Access::by_lanes(warp.actor, count, warp.pc, warp.actor as u16, strong)
         .of_cluster(cx.cluster.race.cluster);
     let (own, race) = (cx.rank, &mut cx.cluster.race);
+    if let Some(even) = access.stripe() {
+        let (rank, offset) = split_shared(even.first as u32, own);
+        let stripe = Stripe::of_even(&even, offset.into(), access.bytes);
+        let len = even.span(access.bytes) as u32;
+        race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
+        return finish(cx, warp, access, found, "shared offset");
+    }
     each_run(access, !writes, |run| {
         let (rank, offset) = split_shared(run.address as u32, own);
         let stripe = Stripe::of(&run, offset.into(), access.bytes);
@@ -325,6 +333,14 @@ pub(crate) fn report(
 
 /// Reports lanes that read bytes which nothing wrote.
 pub(crate) fn uninitialised_shared(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
+    if let Some(even) = access.even {
+        let (rank, offset) = split_shared(even.first as u32, cx.rank);
+        let (cta, len) = (&cx.cluster.ctas[rank as usize], even.span(access.bytes) as u32);
+        // The lanes are inside the block's memory, and so is what lies between them.
+        if cta.first_unwritten(offset, len).is_none() {
+            return;
+        }
+    }
     let mut bad = 0u32;
     let mut first = None;
     each_run(access, true, |run| {

@@ -9,7 +9,7 @@
 //! later one comes after both. A write replaces what it covers.
 
 use crate::check::clock::{Clock, GENERIC, GLOBAL, SHARED};
-use crate::check::runs::Run;
+use crate::check::runs::{Even, Run};
 
 /// Bytes of a cell.
 pub(crate) const CELL: u64 = 64;
@@ -165,6 +165,13 @@ impl Access {
         self.actor == other.actor && self.cluster == other.cluster
     }
 
+    /// What decides whether it was seen.
+    #[inline]
+    fn stamp(&self) -> (u32, u32, u32, u8) {
+        (self.actor, self.cluster, self.count, self.flags)
+    }
+
+    #[inline]
     fn merges(&self, new: &Access) -> bool {
         self.same_actor(new)
             && self.count == new.count
@@ -270,6 +277,15 @@ impl View<'_> {
             true => self.clock.seen_part(old.actor, old.count, lanes, kind),
             false => self.clock.seen_other_part(old.cluster, old.actor, old.count, lanes, kind),
         }
+    }
+
+    /// Whether a write comes before a range whatever its bytes and lanes, as `judge` has it.
+    #[inline]
+    fn comes_before(&self, old: &Access, new: &Access) -> bool {
+        let (generic, fenced) = self.seen(old);
+        let needs_fence = new.is_async() && !old.is_async();
+        let own = self.is_own(old) && old.count >= self.lanes_ordered;
+        !own && generic >= old.count && (!needs_fence || fenced >= old.count)
     }
 
     /// Whether a read need not be kept beside a later one: it came before that one, or whoever comes after that
@@ -411,6 +427,10 @@ impl Cell {
     #[inline]
     fn record_read(&mut self, lists: &mut Lists, new: &Access, view: &View<'_>) {
         let old = &mut self.read;
+        if new.is_range() && old.mask != 0 && old.merges(new) {
+            old.mask |= new.mask;
+            return;
+        }
         if old.mask == 0 && self.more == 0 {
             *old = *new;
             return;
@@ -485,6 +505,12 @@ fn note(
     at: u64,
     found: &mut Found,
 ) {
+    // A lane's own accesses through one proxy are ordered by the program.
+    if old.mask & new.mask == 0
+        || view.is_own(old) && old.same_lanes(new) && new.flags & (ASYNC | RANGE) == 0
+    {
+        return;
+    }
     let Some(conflict) = view.judge(old, old_writes, new) else { return };
     note_conflict(conflict, old, old_writes, new, writes, at, found);
 }
@@ -552,15 +578,37 @@ impl Shadow {
     ) {
         let cells = &mut self.pages[page as usize];
         let end = at + len;
+        // Of ranges that are read: the last write that was found to come before.
+        let mut before: Option<(u32, u32, u32, u8)> = None;
         let mut cell = at / CELL * CELL;
         while cell < end {
             let from = at.max(cell) - cell;
             let to = (end - cell).min(CELL);
             new.mask = span(from, to);
             if let Some(stripe) = lane {
+                new.mask &= stripe.pattern;
                 stripe.apply(cell, &mut new);
             }
             let index = (cell % PAGE / CELL) as usize;
+            if !writes && new.is_range() && cells[index].more == 0 {
+                let c = &mut cells[index];
+                let write = Some(c.write.stamp());
+                if c.write.mask & new.mask != 0
+                    && before != write
+                    && view.comes_before(&c.write, &new)
+                {
+                    before = write;
+                }
+                let known = c.write.mask & new.mask == 0 || before == write;
+                if known && (c.read.mask == 0 || c.read.merges(&new)) {
+                    match c.read.mask {
+                        0 => c.read = new,
+                        _ => c.read.mask |= new.mask,
+                    }
+                    cell += CELL;
+                    continue;
+                }
+            }
             cells[index].access(&mut self.lists, cell, &new, writes, view, found);
             cell += CELL;
         }
@@ -573,7 +621,25 @@ impl Stripe {
     pub(crate) fn of(run: &Run, origin: u64, bytes: u32) -> Stripe {
         // The bytes of a single lane are told apart from nobody's: records of one lane can be put together.
         let shift = if run.count == 1 { WHOLE.into() } else { bytes.trailing_zeros() };
-        Stripe { origin, lane: run.lane, shift, broadcast: run.broadcast }
+        let pattern = u64::MAX;
+        Stripe { origin, lane: run.lane, shift, broadcast: run.broadcast, pattern }
+    }
+
+    /// Of evenly spaced lanes ([`Even::is_stripe`]) or one place, the first at `first`.
+    #[inline]
+    pub(crate) fn of_even(even: &Even, first: u64, bytes: u32) -> Stripe {
+        if even.step == 0 {
+            let (shift, pattern) = (WHOLE.into(), u64::MAX);
+            return Stripe { origin: first, lane: 0, shift, broadcast: true, pattern };
+        }
+        let shift = even.step.trailing_zeros();
+        // The bytes between two lanes' belong to nobody; those from each multiple of the step on to one lane.
+        let origin = match even.step == u64::from(bytes) {
+            true => first,
+            false => first & !(even.step - 1),
+        };
+        let pattern = Even { first, ..*even }.pattern(bytes);
+        Stripe { origin, lane: 0, shift, broadcast: false, pattern }
     }
 }
 
@@ -587,6 +653,8 @@ pub(crate) struct Stripe {
     pub(crate) shift: u32,
     /// All lanes access the same bytes.
     pub(crate) broadcast: bool,
+    /// Bytes of every cell that are accessed, from the first to the last.
+    pub(crate) pattern: u64,
 }
 
 impl Stripe {
@@ -599,7 +667,8 @@ impl Stripe {
         } else {
             let bytes = cell as i64 - self.origin as i64;
             new.base = (i64::from(self.lane) + (bytes >> self.shift)) as i8;
-            new.shift = self.shift as u8;
+            // One lane in a cell is told apart from nobody.
+            new.shift = if 1 << self.shift == CELL { WHOLE } else { self.shift as u8 };
         }
     }
 }
@@ -675,6 +744,7 @@ mod tests {
                             lane,
                             shift: if count == 1 { WHOLE.into() } else { shift },
                             broadcast,
+                            pattern: u64::MAX,
                         }
                         .apply(0, &mut new);
                     }
@@ -749,8 +819,14 @@ mod tests {
             for byte in [0u32, 2, 4, 6] {
                 let mut new = Access::by_lanes(0, 1, round * 4 + byte, 0, false);
                 new.mask = 3 << byte;
-                Stripe { origin: 0, lane: 0, shift: WHOLE.into(), broadcast: false }
-                    .apply(0, &mut new);
+                Stripe {
+                    origin: 0,
+                    lane: 0,
+                    shift: WHOLE.into(),
+                    broadcast: false,
+                    pattern: u64::MAX,
+                }
+                .apply(0, &mut new);
                 cell.access(&mut lists, 0, &new, true, &view, &mut Found::default());
             }
         }

@@ -83,6 +83,11 @@ impl Cta {
         each_word(offset, len, |word, bits| self.shared_written[word] |= bits);
     }
 
+    /// Notes that the bytes of a range were written that the pattern has, a bit for each byte of every 64.
+    pub(crate) fn mark_pattern(&mut self, offset: u32, len: u32, pattern: u64) {
+        each_word(offset, len, |word, bits| self.shared_written[word] |= bits & pattern);
+    }
+
     /// The first byte of a range that nothing wrote.
     pub(crate) fn first_unwritten(&self, offset: u32, len: u32) -> Option<u32> {
         let mut first = None;

@@ -125,14 +125,64 @@ impl Bytes {
         }
     }
 
-    /// Sets bits of a byte.
+    /// Sets bits of 8 bytes at an aligned offset.
     #[inline]
-    pub(crate) fn set_bits(&self, offset: usize, bits: u8) {
-        let pointer = self.at(offset, 1);
-        // SAFETY: in range by `at`; a byte is always aligned.
-        let byte = unsafe { AtomicU8::from_ptr(pointer) };
-        if byte.load(Relaxed) & bits != bits {
-            byte.fetch_or(bits, Relaxed);
+    pub(crate) fn set_bits(&self, offset: usize, bits: u64) {
+        let pointer = self.aligned(offset, 8);
+        // SAFETY: as in `load`.
+        let word = unsafe { AtomicU64::from_ptr(pointer.cast()) };
+        if word.load(Relaxed) & bits != bits {
+            word.fetch_or(bits, Relaxed);
+        }
+    }
+
+    /// Pointer to the first of `count` integers of `size` bytes at aligned offsets, one every `step` bytes.
+    /// Panics unless all are aligned and inside, as the others do.
+    #[inline]
+    fn spaced(&self, offset: usize, step: usize, count: usize, size: usize) -> *mut u8 {
+        let span = step.checked_mul(count.saturating_sub(1)).and_then(|s| s.checked_add(size));
+        assert!(step.is_multiple_of(size), "misaligned access in a block");
+        self.at(offset, span.unwrap_or(usize::MAX));
+        self.aligned(offset, size)
+    }
+
+    /// Integers of 4 bytes at aligned offsets, one every `step` bytes.
+    #[inline]
+    pub(crate) fn gather32(&self, offset: usize, step: usize, to: &mut [u32]) {
+        let first = self.spaced(offset, step, to.len(), 4);
+        for (i, to) in to.iter_mut().enumerate() {
+            // SAFETY: `spaced` checked range and alignment; all accesses to the block are atomic.
+            *to = unsafe { AtomicU32::from_ptr(first.add(i * step).cast()).load(Relaxed) };
+        }
+    }
+
+    /// Integers of 8 bytes at aligned offsets, one every `step` bytes.
+    #[inline]
+    pub(crate) fn gather64(&self, offset: usize, step: usize, to: &mut [u64]) {
+        let first = self.spaced(offset, step, to.len(), 8);
+        for (i, to) in to.iter_mut().enumerate() {
+            // SAFETY: as in `gather32`.
+            *to = unsafe { AtomicU64::from_ptr(first.add(i * step).cast()).load(Relaxed) };
+        }
+    }
+
+    /// Stores integers of 4 bytes, in their order, at aligned offsets, one every `step` bytes.
+    #[inline]
+    pub(crate) fn scatter32(&self, offset: usize, step: usize, from: &[u32]) {
+        let first = self.spaced(offset, step, from.len(), 4);
+        for (i, &from) in from.iter().enumerate() {
+            // SAFETY: as in `gather32`.
+            unsafe { AtomicU32::from_ptr(first.add(i * step).cast()).store(from, Relaxed) };
+        }
+    }
+
+    /// Stores integers of 8 bytes, in their order, at aligned offsets, one every `step` bytes.
+    #[inline]
+    pub(crate) fn scatter64(&self, offset: usize, step: usize, from: &[u64]) {
+        let first = self.spaced(offset, step, from.len(), 8);
+        for (i, &from) in from.iter().enumerate() {
+            // SAFETY: as in `gather32`.
+            unsafe { AtomicU64::from_ptr(first.add(i * step).cast()).store(from, Relaxed) };
         }
     }
 

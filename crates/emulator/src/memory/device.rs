@@ -84,10 +84,8 @@ impl Allocation {
         let mut at = offset;
         let end = offset + len;
         while at < end {
-            let (byte, bit) = (at / 8, at % 8);
-            let n = (8 - bit).min(end - at);
-            let bits = (((1u16 << n) - 1) << bit) as u8;
-            written.set_bits(byte, bits);
+            let (bits, n) = bits_of_word(at, end);
+            written.set_bits(at / 64 * 8, bits);
             at += n;
         }
     }
@@ -103,16 +101,23 @@ impl Allocation {
         let mut at = offset;
         let end = offset + len;
         while at < end {
-            let (byte, bit) = (at / 8, at % 8);
-            let n = (8 - bit).min(end - at);
-            let bits = (((1u16 << n) - 1) << bit) as u8;
-            if written.load(byte, 1) as u8 & bits != bits {
-                return (at..at + n).find(|i| written.load(i / 8, 1) >> (i % 8) & 1 == 0);
+            let (bits, n) = bits_of_word(at, end);
+            let missing = bits & !written.load(at / 64 * 8, 8);
+            if missing != 0 {
+                return Some(at / 64 * 64 + missing.trailing_zeros() as usize);
             }
             at += n;
         }
         None
     }
+}
+
+/// The bits of the word of 64 that an offset is in, from there to an end, and how many they are.
+#[inline]
+fn bits_of_word(at: usize, end: usize) -> (u64, usize) {
+    let bit = at % 64;
+    let n = (64 - bit).min(end - at);
+    ((u64::MAX >> (64 - n)) << bit, n)
 }
 
 #[derive(Debug, Default)]
@@ -181,7 +186,7 @@ impl DeviceMemory {
         let len = usize::try_from(size).map_err(|_| host.clone())?;
         let bytes = Bytes::zeroed(len).ok_or_else(|| host.clone())?;
         let written = match track {
-            true => Some(Bytes::zeroed(len.div_ceil(8)).ok_or(host)?),
+            true => Some(Bytes::zeroed(len.div_ceil(64) * 8).ok_or(host)?),
             false => None,
         };
         let base = state.next;

@@ -248,7 +248,7 @@ fn on_shared(
 ) {
     let mask = drop_outside_shared(cx, warp, addresses, mask, bytes);
     let kind = if op.reads { Kind::Atomic } else { Kind::Write };
-    let access = WarpAccess { kind, addresses, lanes: mask, bytes, strong: true };
+    let access = WarpAccess::new(kind, addresses, mask, bytes, true);
     shared_access(cx, warp, &access);
     let size = op.size as usize;
     for lane in lanes(mask) {
@@ -311,6 +311,6 @@ fn on_global(
             format!("an atomic on {bytes} bytes at {address:#x} that nothing wrote; set them first")
         });
     }
-    let access = WarpAccess { kind: Kind::Atomic, addresses, lanes: good, bytes, strong: true };
+    let access = WarpAccess::new(Kind::Atomic, addresses, good, bytes, true);
     global_access(cx, warp, &access);
 }

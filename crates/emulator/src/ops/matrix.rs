@@ -85,8 +85,7 @@ fn rows(op: &MatrixOp, warp: &mut Warp, cx: &mut Cx<'_>, kind: Kind) -> [Option<
     }
     let mask = drop_misaligned(cx, warp, &r.addresses, givers & r.shared, ROW);
     let mask = drop_outside_shared(cx, warp, &r.addresses, mask, ROW);
-    let access =
-        WarpAccess { kind, addresses: &r.addresses, lanes: mask, bytes: ROW, strong: false };
+    let access = WarpAccess::new(kind, &r.addresses, mask, ROW, false);
     shared_access(cx, warp, &access);
     let mut rows = [None; 32];
     for lane in lanes(mask) {

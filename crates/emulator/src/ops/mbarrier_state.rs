@@ -482,6 +482,21 @@ pub(crate) fn copy_target(cx: &mut Cx<'_>, place: Place) -> (u32, u32, u32) {
 /// A plain access by a warp: reported where it touches a live mbarrier (PTX ISA 9.7.13.15.1), and where it
 /// goes to a block that is gone.
 pub(crate) fn plain_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) {
+    let own = match access.even {
+        Some(even) => (even.first + even.span(0)) >> window::SHARED_OFFSET_BITS == 0,
+        None => {
+            access.addresses.iter().fold(0, |all, a| all | a) >> window::SHARED_OFFSET_BITS == 0
+        }
+    };
+    if own && cx.cta().mbarriers.is_empty() {
+        return;
+    }
+    if let Some(even) = access.even.filter(|_| own) {
+        let (low, len) = (even.first as u32, even.span(access.bytes) as u32);
+        if !near(cx.cta(), low, low + len) {
+            return;
+        }
+    }
     let (mut low, mut high) = (u32::MAX, 0);
     let mut remote = false;
     for lane in lanes(access.lanes) {

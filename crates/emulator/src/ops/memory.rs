@@ -3,9 +3,11 @@
 use zeroforge_ptx::{Instruction, Modifier, Opcode, StateSpace, Type};
 
 use crate::check::race::stores_disagree;
+use crate::check::runs::{Even, even};
 use crate::check::{Kind, WarpAccess, global_access, lanes, shared_access};
 use crate::machine::context::Cx;
-use crate::machine::warp::{LANES, Warp};
+use crate::machine::warp::{ALL, LANES, Warp};
+use crate::memory::bytes::Bytes;
 use crate::memory::window::{self, Place};
 use crate::program::decode::{Decoder, Reason, space_of};
 use crate::program::inst::{Addr, AddrBase, Detail, Inst, Step, Value};
@@ -99,12 +101,65 @@ pub(crate) struct Resolved {
     pub(crate) shared: u32,
     pub(crate) local: u32,
     pub(crate) param: u32,
+    /// How the addresses of all lanes are spaced, where that is known already.
+    pub(crate) even: Option<Even>,
+}
+
+/// How the addresses of all lanes are spaced, from the register that they start from: the same test as of the
+/// addresses themselves, on fewer bytes. Only for spaces whose addresses are not changed further.
+#[inline(always)]
+fn even_of(warp: &Warp, shared: bool, address: &Addr) -> Option<Even> {
+    let offset = address.offset as u64;
+    let even = match address.base {
+        AddrBase::R32(base) => {
+            let base = &warp.r32[base as usize];
+            let step = base[1].wrapping_sub(base[0]);
+            let mut differ = 0;
+            for (b, a) in base[1..].iter().zip(&base[..31]) {
+                differ |= b.wrapping_sub(*a) ^ step;
+            }
+            // From below zero to above is even for 32 bits only.
+            let last = u64::from(base[0]) + 31 * u64::from(step);
+            if differ != 0 || last > u64::from(u32::MAX) {
+                return None;
+            }
+            Even { first: u64::from(base[0]).wrapping_add(offset), step: step.into() }
+        }
+        AddrBase::R64(base) => {
+            let even = even(&warp.r64[base as usize], ALL)?;
+            Even { first: even.first.wrapping_add(offset), ..even }
+        }
+        AddrBase::Fixed => Even { first: offset, step: 0 },
+    };
+    let even = if shared { Even { first: even.first & 0xffff_ffff, ..even } } else { even };
+    even.in_range(shared).then_some(even)
 }
 
 /// Resolves the addresses of the lanes of the mask.
-#[inline]
+#[inline(always)]
 pub(crate) fn resolve(warp: &Warp, space: StateSpace, address: &Addr) -> Resolved {
-    let mut r = Resolved { addresses: [0; LANES], global: 0, shared: 0, local: 0, param: 0 };
+    let shared = matches!(space, StateSpace::Shared | StateSpace::SharedCluster);
+    let global = matches!(space, StateSpace::Global | StateSpace::Const);
+    if (shared || global)
+        && warp.mask == ALL
+        && let Some(even) = even_of(warp, shared, address)
+    {
+        let mut at = even.first;
+        let addresses = std::array::from_fn(|_| {
+            let this = at;
+            at += even.step;
+            this
+        });
+        let (global, shared) = if shared { (0, ALL) } else { (ALL, 0) };
+        return Resolved { addresses, global, shared, local: 0, param: 0, even: Some(even) };
+    }
+    resolve_lanes(warp, space, address)
+}
+
+/// The same of any addresses.
+fn resolve_lanes(warp: &Warp, space: StateSpace, address: &Addr) -> Resolved {
+    let (addresses, even) = ([0; LANES], None);
+    let mut r = Resolved { addresses, global: 0, shared: 0, local: 0, param: 0, even };
     let offset = address.offset as u64;
     match address.base {
         AddrBase::R32(base) => {
@@ -165,6 +220,10 @@ pub(crate) fn drop_misaligned(
     bytes: u32,
 ) -> u32 {
     let low = u64::from(bytes - 1);
+    // Mostly all are aligned, those of lanes that do not execute as well.
+    if addresses.iter().fold(0, |all, a| all | a) & low == 0 {
+        return mask;
+    }
     let mut bad = 0;
     for (lane, address) in addresses.iter().enumerate() {
         bad |= u32::from(address & low != 0) << lane;
@@ -200,10 +259,15 @@ fn end_of(cx: &mut Cx<'_>, bytes: u32) -> u64 {
 }
 
 /// Loads from the own block's shared memory: all lanes of one register after the other.
-fn load_own(op: &MemoryOp, warp: &mut Warp, shared: &[u8], addresses: &[u64; LANES], mask: u32) {
-    let size = op.size as usize;
+fn load_own(op: &MemoryOp, warp: &mut Warp, shared: &[u8], access: &WarpAccess<'_>) {
+    let (size, mask) = (op.size as usize, access.lanes);
+    if let Some(even) = access.even
+        && load_even(op, warp, shared, even)
+    {
+        return;
+    }
     for (k, &value) in op.values.iter().enumerate() {
-        let place = |lane: usize| addresses[lane] as usize + k * size;
+        let place = |lane: usize| access.addresses[lane] as usize + k * size;
         match (value, size) {
             (Value::R32(r), 4) => {
                 let to = &mut warp.r32[r as usize];
@@ -221,6 +285,14 @@ fn load_own(op: &MemoryOp, warp: &mut Warp, shared: &[u8], addresses: &[u64; LAN
                     }
                 });
             }
+            (Value::R32(r), 2) => {
+                let (to, signed) = (&mut warp.r32[r as usize], op.signed);
+                each(mask, |lane| {
+                    if let Some(bytes) = shared.get(place(lane)..).and_then(|s| s.first_chunk()) {
+                        to[lane] = extend16(u16::from_le_bytes(*bytes), signed);
+                    }
+                });
+            }
             _ => {
                 for lane in lanes(mask) {
                     let bits = read_le(&shared[place(lane)..place(lane) + size]);
@@ -231,11 +303,94 @@ fn load_own(op: &MemoryOp, warp: &mut Warp, shared: &[u8], addresses: &[u64; LAN
     }
 }
 
-/// As [`load_own`], of a store. Lanes that store to one place do so in their order: the highest stays.
-fn store_own(op: &MemoryOp, warp: &Warp, shared: &mut [u8], addresses: &[u64; LANES], mask: u32) {
-    let size = op.size as usize;
+/// A 16-bit element in its register.
+#[inline(always)]
+fn extend16(bits: u16, signed: bool) -> u32 {
+    if signed { i32::from(bits as i16) as u32 } else { u32::from(bits) }
+}
+
+/// Loads of lanes that follow one another, or that all read one place, by whole elements of registers.
+/// False where it is none of them.
+fn load_even(op: &MemoryOp, warp: &mut Warp, shared: &[u8], even: Even) -> bool {
+    let bytes = total(op);
+    let start = even.first as usize;
+    let Some(all) = shared.get(start..start + even.span(bytes) as usize) else { return false };
+    match (op.size, even.step) {
+        (4, 0) => {
+            for (&value, bytes) in op.values.iter().zip(all.as_chunks().0) {
+                if let Value::R32(r) = value {
+                    warp.r32[r as usize] = [u32::from_le_bytes(*bytes); LANES];
+                }
+            }
+            op.values.iter().all(|v| matches!(v, Value::R32(_) | Value::Sink))
+        }
+        (4, 4) if bytes == 4 => load_words::<4>(op, warp, all),
+        (4, 8) if bytes == 8 => load_words::<8>(op, warp, all),
+        (4, 16) if bytes == 16 => load_words::<16>(op, warp, all),
+        _ => false,
+    }
+}
+
+/// Loads words of lanes with `N` bytes each.
+#[inline]
+fn load_words<const N: usize>(op: &MemoryOp, warp: &mut Warp, all: &[u8]) -> bool {
     for (k, &value) in op.values.iter().enumerate() {
-        let place = |lane: usize| addresses[lane] as usize + k * size;
+        match value {
+            Value::R32(r) => {
+                let to = &mut warp.r32[r as usize];
+                for (to, from) in to.iter_mut().zip(all.as_chunks::<N>().0) {
+                    let word = from[4 * k..].first_chunk().copied().unwrap_or_default();
+                    *to = u32::from_le_bytes(word);
+                }
+            }
+            Value::Sink => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Stores words of lanes with `N` bytes each.
+#[inline]
+fn store_words<const N: usize>(op: &MemoryOp, warp: &Warp, all: &mut [u8]) -> bool {
+    for (k, &value) in op.values.iter().enumerate() {
+        let Value::R32(r) = value else { return false };
+        let from = &warp.r32[r as usize];
+        for (to, from) in all.as_chunks_mut::<N>().0.iter_mut().zip(from) {
+            if let Some(to) = to[4 * k..].first_chunk_mut() {
+                *to = from.to_le_bytes();
+            }
+        }
+    }
+    true
+}
+
+/// As [`load_even`], of a store of lanes that follow one another.
+fn store_even(op: &MemoryOp, warp: &Warp, shared: &mut [u8], even: Even) -> bool {
+    let bytes = total(op);
+    let start = even.first as usize;
+    let all = shared.get_mut(start..start + even.span(bytes) as usize);
+    let Some(all) = all.filter(|_| even.step == u64::from(bytes) && op.size == 4) else {
+        return false;
+    };
+    match bytes {
+        4 => store_words::<4>(op, warp, all),
+        8 => store_words::<8>(op, warp, all),
+        16 => store_words::<16>(op, warp, all),
+        _ => false,
+    }
+}
+
+/// As [`load_own`], of a store. Lanes that store to one place do so in their order: the highest stays.
+fn store_own(op: &MemoryOp, warp: &Warp, shared: &mut [u8], access: &WarpAccess<'_>) {
+    let (size, mask) = (op.size as usize, access.lanes);
+    if let Some(even) = access.even
+        && store_even(op, warp, shared, even)
+    {
+        return;
+    }
+    for (k, &value) in op.values.iter().enumerate() {
+        let place = |lane: usize| access.addresses[lane] as usize + k * size;
         match (value, size) {
             (Value::R32(r), 4) => {
                 let from = &warp.r32[r as usize];
@@ -252,6 +407,15 @@ fn store_own(op: &MemoryOp, warp: &Warp, shared: &mut [u8], addresses: &[u64; LA
                     let to = shared.get_mut(place(lane)..).and_then(|s| s.first_chunk_mut());
                     if let Some(to) = to {
                         *to = from[lane].to_le_bytes();
+                    }
+                });
+            }
+            (Value::R32(r), 2) => {
+                let from = &warp.r32[r as usize];
+                each(mask, |lane| {
+                    let to = shared.get_mut(place(lane)..).and_then(|s| s.first_chunk_mut());
+                    if let Some(to) = to {
+                        *to = (from[lane] as u16).to_le_bytes();
                     }
                 });
             }
@@ -403,24 +567,47 @@ fn joined_value(op: &MemoryOp, warp: &Warp, lane: usize) -> u128 {
     })
 }
 
+/// An access of all lanes to the own block's shared memory at one distance, aligned and inside: what nearly all
+/// accesses of shared memory are, and what needs no look at single lanes.
+#[inline(always)]
+fn own_access<'a>(
+    op: &MemoryOp,
+    cx: &mut Cx<'_>,
+    r: &'a Resolved,
+    kind: Kind,
+) -> Option<WarpAccess<'a>> {
+    let even = r.even.filter(|_| r.shared == ALL)?;
+    let bytes = total(op);
+    let end = even.first + even.span(bytes);
+    let inside = even.first >= u64::from(window::SHARED_START)
+        && end <= cx.cta().shared.len() as u64
+        && end <= 1 << window::SHARED_OFFSET_BITS;
+    let aligned = (even.first | even.step) & u64::from(bytes - 1) == 0;
+    let (addresses, lanes, strong) = (&r.addresses, ALL, op.strong);
+    let access = WarpAccess { kind, addresses, lanes, bytes, strong, even: Some(even) };
+    (inside && aligned).then_some(access)
+}
+
 fn execute_load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     let Detail::Memory(op) = &inst.detail else { return Step::Stop };
     let r = resolve(warp, op.space, &op.address);
     let bytes = total(op);
+    if let Some(access) = own_access(op, cx, &r, Kind::Read) {
+        shared_access(cx, warp, &access);
+        load_own(op, warp, &cx.cta().shared, &access);
+        if op.ordered {
+            crate::ops::fence::acquire(warp, cx);
+        }
+        return Step::Next;
+    }
     let mask = drop_misaligned(cx, warp, &r.addresses, warp.mask, bytes);
     if r.shared & mask != 0 {
         let mask = drop_outside_shared(cx, warp, &r.addresses, r.shared & mask, bytes);
-        let access = WarpAccess {
-            kind: Kind::Read,
-            addresses: &r.addresses,
-            lanes: mask,
-            bytes,
-            strong: op.strong,
-        };
+        let access = WarpAccess::new(Kind::Read, &r.addresses, mask, bytes, op.strong);
         shared_access(cx, warp, &access);
         let own = are_own(&r.addresses);
         if own {
-            load_own(op, warp, &cx.cta().shared, &r.addresses, mask);
+            load_own(op, warp, &cx.cta().shared, &access);
         }
         for lane in lanes(if own { 0 } else { mask }) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
@@ -467,6 +654,51 @@ fn execute_load(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     Step::Next
 }
 
+/// Loads of all lanes from one allocation, one every `step` bytes from `offset` on. False where the elements or
+/// addresses are none of those that come in numbers: nothing is lost by loading again.
+fn gather(op: &MemoryOp, warp: &mut Warp, bytes: &Bytes, offset: usize, step: usize) -> bool {
+    let size = op.size as usize;
+    if !step.is_multiple_of(size) {
+        return false;
+    }
+    for (k, &value) in op.values.iter().enumerate() {
+        let at = offset + k * size;
+        match (value, size) {
+            (Value::R32(r), 4) => bytes.gather32(at, step, &mut warp.r32[r as usize]),
+            (Value::R64(r), 8) => bytes.gather64(at, step, &mut warp.r64[r as usize]),
+            (Value::R32(r), 2) => {
+                for (lane, to) in warp.r32[r as usize].iter_mut().enumerate() {
+                    *to = extend16(bytes.load(at + lane * step, 2) as u16, op.signed);
+                }
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// As [`gather`], of a store.
+fn scatter(op: &MemoryOp, warp: &Warp, bytes: &Bytes, offset: usize, step: usize) -> bool {
+    let size = op.size as usize;
+    if !step.is_multiple_of(size) {
+        return false;
+    }
+    for (k, &value) in op.values.iter().enumerate() {
+        let at = offset + k * size;
+        match (value, size) {
+            (Value::R32(r), 4) => bytes.scatter32(at, step, &warp.r32[r as usize]),
+            (Value::R64(r), 8) => bytes.scatter64(at, step, &warp.r64[r as usize]),
+            (Value::R32(r), 2) => {
+                for (lane, &from) in warp.r32[r as usize].iter().enumerate() {
+                    bytes.store(at + lane * step, 2, u64::from(from));
+                }
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
 fn load_global(
     op: &MemoryOp,
     warp: &mut Warp,
@@ -479,6 +711,16 @@ fn load_global(
     let mut unwritten = 0u32;
     let check = cx.env.options.checks.uninitialised;
     let env = cx.env;
+    if let Some(even) = even(addresses, mask)
+        && let Some((at, offset)) = env.find(even.first, even.span(bytes))
+        && (!check || env.memory[at].is_written(offset, even.span(bytes) as usize))
+        && gather(op, warp, &env.memory[at].bytes, offset, even.step as usize)
+    {
+        let (kind, lanes, strong) = (Kind::Read, mask, op.strong);
+        let access = WarpAccess { kind, addresses, lanes, bytes, strong, even: Some(even) };
+        global_access(cx, warp, &access);
+        return;
+    }
     let mut last: Option<usize> = None;
     for lane in lanes(mask) {
         let address = addresses[lane];
@@ -517,7 +759,7 @@ fn load_global(
             format!("{bytes} bytes at {address:#x} are read but nothing wrote them")
         });
     }
-    let access = WarpAccess { kind: Kind::Read, addresses, lanes: good, bytes, strong: op.strong };
+    let access = WarpAccess::new(Kind::Read, addresses, good, bytes, op.strong);
     global_access(cx, warp, &access);
 }
 
@@ -528,16 +770,18 @@ fn execute_store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     let r = resolve(warp, op.space, &op.address);
     let bytes = total(op);
+    if let Some(access) = own_access(op, cx, &r, Kind::Write) {
+        let twice = shared_access(cx, warp, &access);
+        if twice != 0 {
+            stores_disagree(cx, warp, &access, twice, |lane| joined_value(op, warp, lane));
+        }
+        store_own(op, warp, &mut cx.cta().shared, &access);
+        return Step::Next;
+    }
     let mask = drop_misaligned(cx, warp, &r.addresses, warp.mask, bytes);
     if r.shared & mask != 0 {
         let mask = drop_outside_shared(cx, warp, &r.addresses, r.shared & mask, bytes);
-        let access = WarpAccess {
-            kind: Kind::Write,
-            addresses: &r.addresses,
-            lanes: mask,
-            bytes,
-            strong: op.strong,
-        };
+        let access = WarpAccess::new(Kind::Write, &r.addresses, mask, bytes, op.strong);
         let twice = shared_access(cx, warp, &access);
         if twice != 0 {
             let joined = |lane| joined_value(op, warp, lane);
@@ -545,7 +789,7 @@ fn execute_store(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
         }
         let own = are_own(&r.addresses);
         if own {
-            store_own(op, warp, &mut cx.cta().shared, &r.addresses, mask);
+            store_own(op, warp, &mut cx.cta().shared, &access);
         }
         for lane in lanes(if own { 0 } else { mask }) {
             let (rank, offset) = window::split_shared(r.addresses[lane] as u32, cx.rank);
@@ -589,6 +833,26 @@ fn store_global(
     let bytes = total(op);
     let mut good = 0u32;
     let env = cx.env;
+    if let Some(even) = even(addresses, mask).filter(|e| e.step >= u64::from(bytes))
+        && let Some((at, offset)) = env.find(even.first, even.span(bytes))
+        && !env.memory[at].read_only
+        && scatter(op, warp, &env.memory[at].bytes, offset, even.step as usize)
+    {
+        let allocation = &env.memory[at];
+        if even.step == u64::from(bytes) {
+            allocation.mark_written(offset, even.span(bytes) as usize);
+        } else {
+            let places = (0..LANES).map(|lane| offset + lane * even.step as usize);
+            places.for_each(|at| allocation.mark_written(at, bytes as usize));
+        }
+        let (kind, lanes, strong) = (Kind::Write, mask, op.strong);
+        let access = WarpAccess { kind, addresses, lanes, bytes, strong, even: Some(even) };
+        let twice = global_access(cx, warp, &access);
+        if twice != 0 {
+            stores_disagree(cx, warp, &access, twice, |lane| joined_value(op, warp, lane));
+        }
+        return;
+    }
     let mut last: Option<usize> = None;
     for lane in lanes(mask) {
         let address = addresses[lane];
@@ -624,7 +888,7 @@ fn store_global(
         }
         allocation.mark_written(offset, bytes as usize);
     }
-    let access = WarpAccess { kind: Kind::Write, addresses, lanes: good, bytes, strong: op.strong };
+    let access = WarpAccess::new(Kind::Write, addresses, good, bytes, op.strong);
     let twice = global_access(cx, warp, &access);
     if twice != 0 {
         stores_disagree(cx, warp, &access, twice, |lane| joined_value(op, warp, lane));

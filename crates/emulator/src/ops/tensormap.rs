@@ -126,8 +126,7 @@ fn set(fields: &mut Fields, op: &TensormapOp, value: u64) -> Result<(), String> 
 fn watch(cx: &mut Cx<'_>, warp: &mut Warp, lane: usize, address: u64, kind: Kind, shared: bool) {
     for at in (0..TENSOR_MAP_BYTES as u64).step_by(16) {
         let addresses = [address + at; LANES];
-        let access =
-            WarpAccess { kind, addresses: &addresses, lanes: 1 << lane, bytes: 16, strong: false };
+        let access = WarpAccess::new(kind, &addresses, 1 << lane, 16, false);
         match shared {
             true => {
                 shared_access(cx, warp, &access);

@@ -22,7 +22,7 @@ use crate::ops::matrix::whole_warp;
 use crate::program::decode::{Decoder, Reason};
 use crate::program::inst::{Detail, Inst, Step};
 use crate::report::FindingKind;
-use operand::{Element, Footprint, Layout, Unit};
+use operand::{Element, Footprint, Layout, Unit, Units};
 use product::Accumulator;
 
 /// What accumulators hold.
@@ -71,7 +71,7 @@ struct Pending {
     pc: u32,
     a: PendingA,
     /// Units of B in shared memory.
-    b: Arc<[u32]>,
+    b: Arc<Units>,
     /// Whether D is added.
     accumulate: bool,
     group: u64,
@@ -81,7 +81,7 @@ struct Pending {
 
 #[derive(Debug)]
 enum PendingA {
-    Units(Arc<[u32]>),
+    Units(Arc<Units>),
     Registers(Box<[Lanes32; 4]>),
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct WarpgroupState {
     first: u64,
     /// Per warp, the group up to which it came to wait.
     waited: [u64; 4],
-    units: HashMap<UnitsKey, Arc<[u32]>>,
+    units: HashMap<UnitsKey, Arc<Units>>,
     cache: Vec<Spread>,
     /// The place in `cache` that is given up next.
     oldest: usize,
@@ -310,10 +310,7 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
     }
     warp.wgmma.registers.land(group);
     if group > 0 {
-        for w in 0..4 {
-            let actor = cx.cluster.race.wgmma_actor(warp) - warp.index % 4 + w;
-            warp.clock.see(actor, group as u32);
-        }
+        warp.clock.see(cx.cluster.race.wgmma_actor(warp), group as u32);
     }
     Step::Next
 }
@@ -483,14 +480,14 @@ struct Matrix {
 }
 
 /// Where the units of an operand are, if all are in shared memory.
-fn units(warp: &mut Warp, cx: &mut Cx<'_>, m: &Matrix) -> Option<Arc<[u32]>> {
+fn units(warp: &mut Warp, cx: &mut Cx<'_>, m: &Matrix) -> Option<Arc<Units>> {
     let rows = m.part.end - m.part.start;
     let key = (m.descriptor, m.mn_major, m.element.per_unit(), m.part.start, rows);
     let known = cx.cta().warpgroups.first().and_then(|w| w.units.get(&key)).cloned();
     let units = match known {
         Some(units) => units,
         None => {
-            let units: Arc<[u32]> = find_units(warp, cx, m)?.into();
+            let units = Arc::new(Units::new(find_units(warp, cx, m)?));
             if let Some(shared) = cx.cta().warpgroups.first_mut() {
                 if shared.units.len() >= REMEMBERED {
                     shared.units.clear();
@@ -554,7 +551,7 @@ fn compute_next(warp: &mut Warp, cx: &mut Cx<'_>) {
     let cta = &mut cx.cluster.ctas[cx.rank as usize];
     match &pending.a {
         PendingA::Units(units) => {
-            operand::gather(&cta.shared, units, &mut buffers.raw);
+            operand::gather(&cta.shared, &units.offsets, &mut buffers.raw);
             let (raw, out) = (&buffers.raw, &mut buffers.a);
             operand::spread_a(raw, op.a_element, op.a_mn_major, op.negate_a, out);
         }
@@ -562,11 +559,11 @@ fn compute_next(warp: &mut Warp, cx: &mut Cx<'_>) {
             operand::spread_registers(a, op.a_element, op.negate_a, &mut buffers.a);
         }
     }
-    operand::gather(&cta.shared, &pending.b, &mut buffers.raw);
+    operand::gather(&cta.shared, &pending.b.offsets, &mut buffers.raw);
     // Warpgroups of a block often share B, so they share what was made of it.
     let Some(shared) = cta.warpgroups.first_mut() else { return };
     let key = (op.n, Some(op.b_element), op.b_mn_major, op.negate_b);
-    let b = shared.spread(pending.b[0], key, &buffers.raw);
+    let b = shared.spread(pending.b.offsets[0], key, &buffers.raw);
     let a = &buffers.a[..];
     match op.sum {
         Sum::F32 => {

@@ -182,6 +182,25 @@ pub(crate) fn gather(shared: &[u8], units: &[u32], out: &mut Vec<Unit>) {
     out.extend(units.iter().map(read));
 }
 
+/// The units of an operand.
+#[derive(Debug)]
+pub(crate) struct Units {
+    /// Their shared offsets, in the order of the elements.
+    pub(crate) offsets: Vec<u32>,
+    /// The same as a [`Footprint`] has them: words, in order, and their bits.
+    words: Vec<(u32, u64)>,
+}
+
+impl Units {
+    pub(crate) fn new(offsets: Vec<u32>) -> Units {
+        let mut words = std::collections::BTreeMap::new();
+        for unit in &offsets {
+            *words.entry(unit / 16 / 64).or_insert(0) |= 1 << (unit / 16 % 64);
+        }
+        Units { offsets, words: words.into_iter().collect() }
+    }
+}
+
 /// Units of shared memory that the wgmmas of a group read, so that the steps of a tile, each of which reads
 /// a part of every row, count as one whole range.
 #[derive(Debug, Default)]
@@ -191,13 +210,13 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
-    pub(crate) fn add(&mut self, units: &[u32]) {
-        let words = units.iter().max().map_or(0, |m| m / 16 / 64 + 1) as usize;
+    pub(crate) fn add(&mut self, units: &Units) {
+        let words = units.words.last().map_or(0, |&(at, _)| at as usize + 1);
         if self.bits.len() < words {
             self.bits.resize(words, 0);
         }
-        for unit in units {
-            self.bits[(unit / 16 / 64) as usize] |= 1 << (unit / 16 % 64);
+        for &(at, bits) in &units.words {
+            self.bits[at as usize] |= bits;
         }
     }
 
@@ -314,7 +333,7 @@ mod tests {
     fn ranges_are_whole_and_exact() {
         let ranges = |units: &[u32]| {
             let (mut footprint, mut found) = (Footprint::default(), Vec::new());
-            footprint.add(units);
+            footprint.add(&Units::new(units.to_vec()));
             footprint.take_ranges(|offset, len| found.push((offset, len)));
             footprint.take_ranges(|_, _| panic!("they are forgotten"));
             found
