@@ -53,11 +53,7 @@ pub enum LaunchError {
 }
 
 /// Whether a launch would be made: parameters and shape against the limits of the kernel and the card.
-pub fn check(
-    kernel: &Kernel,
-    config: &LaunchConfig,
-    device: &Device,
-) -> Result<(), LaunchError> {
+pub fn check(kernel: &Kernel, config: &LaunchConfig, device: &Device) -> Result<(), LaunchError> {
     let refuse = |reason: String| Err(LaunchError::Shape { kernel: kernel.name.clone(), reason });
     if config.params.len() != kernel.param_bytes as usize {
         return Err(LaunchError::Params {

@@ -150,9 +150,8 @@ fn barriers_order_shared_memory_under_every_schedule() {
     ld.shared.u32 %r6, [%r5];
     st.global.u32 [%rd1], %r6;";
     let ptx = kernel(".shared .align 16 .b8 buffer[1024];", body);
-    for schedule in [Schedule::Late, Schedule::Eager]
-        .into_iter()
-        .chain((0..20).map(Schedule::Random))
+    for schedule in
+        [Schedule::Late, Schedule::Eager].into_iter().chain((0..20).map(Schedule::Random))
     {
         let mut bench = Bench::new(&ptx);
         bench.schedule(schedule);
