@@ -451,11 +451,9 @@ impl Cell {
             self.read.mask &= !new.mask;
         }
         let old = &mut self.write;
-        if old.mask != 0 && old.same_actor(new) && old.count == new.count {
-            if old.merges(new) && old.base != MANY {
-                old.mask |= new.mask;
-                return;
-            }
+        if old.mask != 0 && old.merges(new) && old.base != MANY {
+            old.mask |= new.mask;
+            return;
         }
         if old.same_actor(new) && old.mask == new.mask && old.is_strong() && new.is_strong() {
             let before = *old;
@@ -536,20 +534,18 @@ impl Shadow {
         self.pages.len()
     }
 
-    /// An access to consecutive bytes inside one page. `lane`: of by-lane records, the lane of the byte at
-    /// `origin` and the bytes of a lane as a shift; bytes before and after belong to its neighbours.
+    /// An access to consecutive bytes inside one page.
     #[inline]
     pub(crate) fn access(
         &mut self,
         page: u32,
         at: u64,
         len: u64,
-        mut new: Access,
-        lane: Option<Stripe>,
-        writes: bool,
+        entry: &Entry,
         view: &View<'_>,
         found: &mut Found,
     ) {
+        let Entry { access: mut new, stripe, writes } = *entry;
         let cells = &mut self.pages[page as usize];
         let end = at + len;
         let mut cell = at / CELL * CELL;
@@ -557,7 +553,7 @@ impl Shadow {
             let from = at.max(cell) - cell;
             let to = (end - cell).min(CELL);
             new.mask = span(from, to);
-            if let Some(stripe) = lane {
+            if let Some(stripe) = stripe {
                 stripe.apply(cell, &mut new);
             }
             let index = (cell % PAGE / CELL) as usize;
@@ -575,6 +571,16 @@ impl Stripe {
         let shift = if run.count == 1 { WHOLE.into() } else { bytes.trailing_zeros() };
         Stripe { origin, lane: run.lane, shift, broadcast: run.broadcast }
     }
+}
+
+/// What is recorded of an access to consecutive bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// Whose it is; bytes and lanes are set per cell.
+    pub(crate) access: Access,
+    /// Of accesses by lanes, which lane has which byte.
+    pub(crate) stripe: Option<Stripe>,
+    pub(crate) writes: bool,
 }
 
 /// Which lane has which byte of an access by lanes.
