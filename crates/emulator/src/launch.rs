@@ -165,7 +165,6 @@ pub fn launch(
     check(kernel, config, device)?;
     let snapshot = memory.snapshot();
     let env = Env {
-        program,
         kernel,
         config,
         device,

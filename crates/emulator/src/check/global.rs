@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::check::clock::Clock;
 use crate::check::race::{self, BETWEEN_BLOCKS, Checked};
 use crate::check::runs::each_run;
-use crate::check::shadow::{Access, Found, PAGE, Shadow, Stripe, View};
+use crate::check::shadow::{Access, Entry, Found, PAGE, Shadow, Stripe, View};
 use crate::check::summary::{Clash, Mark, Summaries};
 use crate::check::{Kind, WarpAccess};
 use crate::machine::context::{Cx, Env, RawFinding, Who};
@@ -49,21 +49,12 @@ impl Pages {
     }
 
     /// Checks and records an access.
-    fn range(
-        &mut self,
-        address: u64,
-        len: u64,
-        new: Access,
-        stripe: Option<Stripe>,
-        writes: bool,
-        view: &View<'_>,
-        found: &mut Found,
-    ) {
+    fn range(&mut self, address: u64, len: u64, entry: &Entry, view: &View<'_>, found: &mut Found) {
         let (mut at, end) = (address, address + len);
         while at < end {
             let next = ((at / PAGE + 1) * PAGE).min(end);
             let page = self.page(at / PAGE);
-            self.shadow.access(page, at, next - at, new, stripe, writes, view, found);
+            self.shadow.access(page, at, next - at, entry, view, found);
             at = next;
         }
     }
@@ -115,9 +106,10 @@ pub(crate) fn access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> C
         let stripe = Some(Stripe::of_even(&even, at, access.bytes));
         if env.communicates {
             let pages = &mut env.global_shadow.launch().pages;
-            pages.range(at, len, new, stripe, writes, &view, &mut found);
+            pages.range(at, len, &Entry { access: new, stripe, writes }, &view, &mut found);
         } else {
-            cx.cluster.race.global.range(at, len, new, stripe, writes, &view, &mut found);
+            let entry = Entry { access: new, stripe, writes };
+            cx.cluster.race.global.range(at, len, &entry, &view, &mut found);
             summarise_runs(env, access, |lane| {
                 Mark::new(cluster, warp.rank, warp.index, lane, warp.pc)
             });
@@ -126,15 +118,17 @@ pub(crate) fn access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_>) -> C
         let mut launch = env.global_shadow.launch();
         each_run(access, !writes, |run| {
             let stripe = Stripe::of(&run, run.address, access.bytes);
+            let entry = Entry { access: new, stripe: Some(stripe), writes };
             let len = u64::from(run.count * access.bytes);
-            launch.pages.range(run.address, len, new, Some(stripe), writes, &view, &mut found);
+            launch.pages.range(run.address, len, &entry, &view, &mut found);
         });
     } else {
         let pages = &mut cx.cluster.race.global;
         each_run(access, !writes, |run| {
             let stripe = Stripe::of(&run, run.address, access.bytes);
+            let entry = Entry { access: new, stripe: Some(stripe), writes };
             let len = u64::from(run.count * access.bytes);
-            pages.range(run.address, len, new, Some(stripe), writes, &view, &mut found);
+            pages.range(run.address, len, &entry, &view, &mut found);
         });
         summarise_runs(env, access, |lane| {
             Mark::new(cluster, warp.rank, warp.index, lane, warp.pc)
@@ -196,10 +190,11 @@ pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, range: &Glo
         .through_async(true)
         .strong(range.kind == Kind::Atomic);
     let (at, len) = (range.address, range.len);
+    let entry = Entry { access: new, stripe: None, writes };
     if env.communicates {
-        env.global_shadow.launch().pages.range(at, len, new, None, writes, &view, &mut found);
+        env.global_shadow.launch().pages.range(at, len, &entry, &view, &mut found);
     } else {
-        cx.cluster.race.global.range(at, len, new, None, writes, &view, &mut found);
+        cx.cluster.race.global.range(at, len, &entry, &view, &mut found);
         let lane = lanes.trailing_zeros() & 31;
         let mark = Mark::new(cluster, warp.rank, warp.index, lane, warp.pc);
         summarise(env, at, len, writes, |_| mark);

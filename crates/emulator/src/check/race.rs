@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use crate::check::clock::Clock;
 use crate::check::global::Pages;
 use crate::check::runs::each_run;
-use crate::check::shadow::{Access, Conflict, Found, PAGE, Shadow, Stripe, View};
+use crate::check::shadow::{Access, Conflict, Entry, Found, PAGE, Shadow, Stripe, View};
 use crate::check::{Kind, Proxy, WarpAccess};
 use crate::machine::cluster::unlinear;
 use crate::machine::context::{Cx, Env, Who};
@@ -34,9 +34,8 @@ const NO_PAGE: u32 = u32::MAX;
 /// Shadow of the shared memory of a cluster's blocks.
 #[derive(Debug, Default)]
 pub(crate) struct RaceState {
-    /// Warps of the cluster, and of a block.
+    /// Warps of the cluster.
     warps: u32,
-    warps_per_cta: u32,
     /// Index of the cluster in the launch.
     pub(crate) cluster: u32,
     /// Rank and offset of the mbarriers that have an actor.
@@ -64,7 +63,6 @@ impl RaceState {
         let pages = |c: &Cta| vec![NO_PAGE; c.shared.len().div_ceil(PAGE as usize)];
         RaceState {
             warps,
-            warps_per_cta: warps / (ctas.len() as u32).max(1),
             cluster: ctas.first().map_or(0, |c| cluster_index(env, c.id)),
             global: Pages::default(),
             locations: HashMap::new(),
@@ -112,9 +110,7 @@ impl RaceState {
         rank: u32,
         offset: u32,
         len: u32,
-        new: Access,
-        stripe: Option<Stripe>,
-        writes: bool,
+        entry: &Entry,
         view: &View<'_>,
         found: &mut Found,
     ) {
@@ -126,7 +122,7 @@ impl RaceState {
             if *page == NO_PAGE {
                 *page = self.shadow.add_page();
             }
-            self.shadow.access(*page, at, next - at, new, stripe, writes, view, found);
+            self.shadow.access(*page, at, next - at, entry, view, found);
             at = next;
         }
     }
@@ -195,14 +191,16 @@ pub(crate) fn shared_access(cx: &mut Cx<'_>, warp: &Warp, access: &WarpAccess<'_
         let (rank, offset) = split_shared(even.first as u32, own);
         let stripe = Stripe::of_even(&even, offset.into(), access.bytes);
         let len = even.span(access.bytes) as u32;
-        race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
+        let entry = Entry { access: new, stripe: Some(stripe), writes };
+        race.range(rank, offset, len, &entry, &view, &mut found);
         return finish(cx, warp, access, found, "shared offset");
     }
     each_run(access, !writes, |run| {
         let (rank, offset) = split_shared(run.address as u32, own);
         let stripe = Stripe::of(&run, offset.into(), access.bytes);
+        let entry = Entry { access: new, stripe: Some(stripe), writes };
         let len = run.count * access.bytes;
-        race.range(rank, offset, len, new, Some(stripe), writes, &view, &mut found);
+        race.range(rank, offset, len, &entry, &view, &mut found);
     });
     finish(cx, warp, access, found, "shared offset")
 }
@@ -405,7 +403,8 @@ pub(crate) fn range_access(cx: &mut Cx<'_>, warp: &Warp, lanes: u32, access: &Ra
         let cluster = cx.cluster.race.cluster;
         let view = view(warp, cluster, lanes);
         let (rank, offset, len) = (access.rank, access.offset, access.len);
-        cx.cluster.race.range(rank, offset, len, new, None, writes, &view, &mut found);
+        let entry = Entry { access: new, stripe: None, writes };
+        cx.cluster.race.range(rank, offset, len, &entry, &view, &mut found);
         if let Some(first) = found.first {
             let who = Who::of(warp, cx.cta().id, lanes);
             let what = match (access.proxy, writes) {

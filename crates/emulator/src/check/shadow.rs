@@ -471,11 +471,9 @@ impl Cell {
             self.read.mask &= !new.mask;
         }
         let old = &mut self.write;
-        if old.mask != 0 && old.same_actor(new) && old.count == new.count {
-            if old.merges(new) && old.base != MANY {
-                old.mask |= new.mask;
-                return;
-            }
+        if old.mask != 0 && old.merges(new) && old.base != MANY {
+            old.mask |= new.mask;
+            return;
         }
         if old.same_actor(new) && old.mask == new.mask && old.is_strong() && new.is_strong() {
             let before = *old;
@@ -562,20 +560,18 @@ impl Shadow {
         self.pages.len()
     }
 
-    /// An access to consecutive bytes inside one page. `lane`: of by-lane records, the lane of the byte at
-    /// `origin` and the bytes of a lane as a shift; bytes before and after belong to its neighbours.
+    /// An access to consecutive bytes inside one page.
     #[inline]
     pub(crate) fn access(
         &mut self,
         page: u32,
         at: u64,
         len: u64,
-        mut new: Access,
-        lane: Option<Stripe>,
-        writes: bool,
+        entry: &Entry,
         view: &View<'_>,
         found: &mut Found,
     ) {
+        let Entry { access: mut new, stripe, writes } = *entry;
         let cells = &mut self.pages[page as usize];
         let end = at + len;
         // Of ranges that are read: the last write that was found to come before.
@@ -585,7 +581,7 @@ impl Shadow {
             let from = at.max(cell) - cell;
             let to = (end - cell).min(CELL);
             new.mask = span(from, to);
-            if let Some(stripe) = lane {
+            if let Some(stripe) = stripe {
                 new.mask &= stripe.pattern;
                 stripe.apply(cell, &mut new);
             }
@@ -641,6 +637,16 @@ impl Stripe {
         let pattern = Even { first, ..*even }.pattern(bytes);
         Stripe { origin, lane: 0, shift, broadcast: false, pattern }
     }
+}
+
+/// What is recorded of an access to consecutive bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// Whose it is; bytes and lanes are set per cell.
+    pub(crate) access: Access,
+    /// Of accesses by lanes, which lane has which byte.
+    pub(crate) stripe: Option<Stripe>,
+    pub(crate) writes: bool,
 }
 
 /// Which lane has which byte of an access by lanes.

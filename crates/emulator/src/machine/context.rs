@@ -11,12 +11,11 @@ use crate::memory::device::Allocation;
 use crate::ops::cluster::ClusterBarrier;
 use crate::ops::pending::Pending;
 use crate::options::{Device, Options, Schedule};
-use crate::program::{Kernel, Program};
+use crate::program::Kernel;
 use crate::report::FindingKind;
 
 /// What all blocks of a launch share, unchanging.
 pub(crate) struct Env<'a> {
-    pub(crate) program: &'a Program,
     pub(crate) kernel: &'a Kernel,
     pub(crate) config: &'a LaunchConfig,
     pub(crate) device: &'a Device,

@@ -47,15 +47,6 @@ impl Bytes {
         Bytes { start, len, mapped: None }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Address in host memory.
-    pub(crate) fn host_address(&self) -> usize {
-        self.start.as_ptr() as usize
-    }
-
     /// Pointer to `size` bytes at an offset. Panics outside: callers check against the allocation first,
     /// and a mistake must not become undefined behaviour.
     fn at(&self, offset: usize, size: usize) -> *mut u8 {

@@ -10,7 +10,7 @@ use crate::harness::Bench;
 
 /// A mistake on the host's side, in the tensor map of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostBug {
+pub(crate) enum HostBug {
     None,
     Swizzle(usize, Swizzle),
     /// The box has this many more elements in its slow dimension.
@@ -20,17 +20,17 @@ pub enum HostBug {
 }
 
 /// What a launch came to.
-pub struct Outcome {
-    pub report: Report,
+pub(crate) struct Outcome {
+    pub(crate) report: Report,
     /// What is wrong with the results.
-    pub wrong: Option<String>,
+    pub(crate) wrong: Option<String>,
 }
 
 /// A kernel of the suite.
-pub struct Kernel {
-    pub name: &'static str,
-    pub source: &'static str,
-    pub ptx: &'static str,
+pub(crate) struct Kernel {
+    pub(crate) name: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) ptx: &'static str,
     run: fn(&mut Bench, &mut Maps) -> Outcome,
 }
 
@@ -46,7 +46,7 @@ macro_rules! kernel {
 }
 
 /// All of them.
-pub const KERNELS: [Kernel; 6] = [
+pub(crate) const KERNELS: [Kernel; 6] = [
     kernel!("gemm", gemm),
     kernel!("gemm_mn_major", gemm_mn_major),
     kernel!("cluster", cluster),
@@ -57,7 +57,7 @@ pub const KERNELS: [Kernel; 6] = [
 
 impl Kernel {
     /// Runs PTX that came from this kernel's.
-    pub fn run(&self, ptx: &str, schedule: Schedule, bug: HostBug) -> Outcome {
+    pub(crate) fn run(&self, ptx: &str, schedule: Schedule, bug: HostBug) -> Outcome {
         let mut bench = Bench::new(ptx);
         bench.schedule(schedule);
         bench.options.instruction_budget = 20_000_000;
@@ -66,7 +66,7 @@ impl Kernel {
 }
 
 /// Makes tensor maps, one of them perhaps wrong.
-pub struct Maps {
+pub(crate) struct Maps {
     next: usize,
     bug: HostBug,
 }
@@ -125,7 +125,7 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn compare(got: &[f32], expected: &[f32], tolerance: f32) -> Option<String> {
-    let wrong = |(g, e): (&f32, &f32)| !((g - e).abs() <= tolerance);
+    let wrong = |(g, e): (&f32, &f32)| (g - e).is_nan() || (g - e).abs() > tolerance;
     let count = got.iter().zip(expected).filter(|&(g, e)| wrong((g, e))).count();
     let at = got.iter().zip(expected).position(|(g, e)| wrong((g, e)))?;
     Some(format!("{count} values differ; [{at}] is {} and not {}", got[at], expected[at]))

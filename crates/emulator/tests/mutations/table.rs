@@ -7,7 +7,7 @@ use crate::kernels::HostBug;
 
 /// A change of the text. Occurrences count from 1.
 #[derive(Clone, Copy, Debug)]
-pub enum Edit {
+pub(crate) enum Edit {
     /// Takes away the line of an occurrence.
     Drop(&'static str, usize),
     /// Writes the line of an occurrence twice.
@@ -20,7 +20,7 @@ pub enum Edit {
 
 impl Edit {
     /// The changed text.
-    pub fn apply(&self, ptx: &str) -> Result<String, String> {
+    pub(crate) fn apply(&self, ptx: &str) -> Result<String, String> {
         let (text, nth) = match *self {
             Edit::Drop(t, n) | Edit::Double(t, n) | Edit::Swap(t, n, _) | Edit::Before(t, n, _) => {
                 (t, n)
@@ -43,7 +43,7 @@ impl Edit {
 
 /// What must come out.
 #[derive(Clone, Copy, Debug)]
-pub enum Expect {
+pub(crate) enum Expect {
     /// A finding of a kind, of which one party is at the line of the CUDA source that has this text.
     Finding(FindingKind, &'static str),
     /// Wrong results: for what is legal but not what was meant, such as a swizzle that differs between the
@@ -52,13 +52,13 @@ pub enum Expect {
 }
 
 /// A planted bug.
-pub struct Mutation {
-    pub kernel: &'static str,
-    pub name: &'static str,
-    pub edits: &'static [Edit],
-    pub host: HostBug,
-    pub schedule: Schedule,
-    pub expect: Expect,
+pub(crate) struct Mutation {
+    pub(crate) kernel: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) edits: &'static [Edit],
+    pub(crate) host: HostBug,
+    pub(crate) schedule: Schedule,
+    pub(crate) expect: Expect,
 }
 
 const fn bug(
@@ -89,7 +89,7 @@ const WAIT_WGMMA: &str = "wgmma.wait_group.sync.aligned 0;";
 const LOAD: &str = "cp.async.bulk.tensor.2d.shared::cluster";
 
 /// All of them.
-pub const MUTATIONS: &[Mutation] = &[
+pub(crate) const MUTATIONS: &[Mutation] = &[
     // gemm: TMA into slots, wgmma out of them, full and empty mbarriers, setmaxnreg.
     bug(
         "gemm",
