@@ -66,7 +66,17 @@ impl Access {
             1 => lanes.trailing_zeros() as i8,
             _ => MANY,
         };
-        Access { actor, count, pc, issuer, base, shift: WHOLE, flags: RANGE, many: lanes, ..Access::default() }
+        Access {
+            actor,
+            count,
+            pc,
+            issuer,
+            base,
+            shift: WHOLE,
+            flags: RANGE,
+            many: lanes,
+            ..Access::default()
+        }
     }
 
     pub(crate) fn of_cluster(mut self, cluster: u32) -> Access {
@@ -130,8 +140,7 @@ impl Access {
         if self.same_lanes(new) {
             return false;
         }
-        bits(self.mask & new.mask)
-            .any(|b| (self.lanes_of(b) | new.lanes_of(b)).count_ones() > 1)
+        bits(self.mask & new.mask).any(|b| (self.lanes_of(b) | new.lanes_of(b)).count_ones() > 1)
     }
 
     /// Lanes of this access that are not the one of `new` at the same byte.
