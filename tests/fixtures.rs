@@ -52,12 +52,15 @@ fn open(pt2: &Path, target: Target, cache: Cache) -> Result<(Model, Expected), F
     Ok((model, expected))
 }
 
+/// Contents of a buffer of a name after a call.
+type StateOf<'a> = dyn Fn(&str) -> Result<Option<Vec<u8>>, Failed> + 'a;
+
 /// Compares the outputs and the buffers of a call.
 fn check(
     i: usize,
     case: &Case,
     outputs: &[(String, Tensor)],
-    state: &dyn Fn(&str) -> Result<Option<Vec<u8>>, Failed>,
+    state: &StateOf<'_>,
     expected: &Expected,
 ) -> Result<(), Failed> {
     for (name, tensor) in &case.expected {

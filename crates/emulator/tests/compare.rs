@@ -161,7 +161,8 @@ fn halves_and_pairs_of_halves() {
     let out = run(text, "pred", &[("b32", &high(&a)), ("b32", &high(&b))]);
     for i in 0..a.len() {
         assert!(out.q[i], "a NaN is unordered");
-        assert_eq!(out.d[i] != 0, !(as_bf16(a[i]) < as_bf16(b[i])), "{:#x} {:#x}", a[i], b[i]);
+        let less = as_bf16(a[i]) < as_bf16(b[i]);
+        assert_eq!(out.d[i] != 0, !less, "{:#x} {:#x}", a[i], b[i]);
     }
 }
 
