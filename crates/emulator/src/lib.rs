@@ -1,6 +1,6 @@
 //! A functional Hopper: executes sm_90a PTX and checks what it does.
 //!
-//! [`Program::load`] decodes a PTX module, [`DeviceMemory`] is the card's memory, [`launch`] runs a grid
+//! [`Program::load`] decodes a PTX module, [`DeviceMemory`] is the card's memory, [`launch`](fn@launch) runs a grid
 //! and returns a [`Report`] with what the checkers found. Time is not modelled.
 //!
 //! The way of a launch: `launch` deals clusters to host threads; a cluster (`machine::cluster`) runs its
@@ -9,7 +9,7 @@
 
 #![deny(unsafe_code)]
 
-pub mod check;
+mod check;
 pub mod launch;
 mod machine;
 pub mod memory;

@@ -1,5 +1,5 @@
-//! Memory: bytes that threads share ([`bytes`]), the card's allocations ([`device`]), and where the other
-//! state spaces lie in the generic address space ([`window`]).
+//! Memory: bytes that threads share (`bytes`), the card's allocations ([`device`]), and where the other
+//! state spaces lie in the generic address space (`window`).
 
 pub(crate) mod bytes;
 pub mod device;
