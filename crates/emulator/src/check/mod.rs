@@ -14,7 +14,7 @@ pub(crate) mod runs;
 pub(crate) mod shadow;
 pub(crate) mod summary;
 
-use crate::machine::context::{ClusterState, Cx, Env};
+use crate::machine::context::Cx;
 use crate::machine::warp::{Lanes64, Warp};
 
 /// What an access does.
@@ -117,9 +117,6 @@ pub(crate) fn global_access(cx: &mut Cx<'_>, warp: &mut Warp, access: &WarpAcces
     }
     checked.twice
 }
-
-/// The cluster is over: what is left undone is reported.
-pub(crate) fn at_exit(_state: &mut ClusterState, _env: &Env<'_>) {}
 
 /// The lanes of a mask.
 pub(crate) fn lanes(mask: u32) -> impl Iterator<Item = usize> {

@@ -150,7 +150,6 @@ impl Cluster {
         }
         if self.warps.iter().all(Warp::is_done) {
             crate::ops::mbarrier_state::at_exit(&mut self.state, env);
-            crate::check::at_exit(&mut self.state, env);
             return Turn::Done;
         }
         Turn::Stuck

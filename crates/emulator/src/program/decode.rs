@@ -68,7 +68,7 @@ pub(crate) fn kernel(
     files.r32 += 1;
     files.r64 += 1;
     let sinks = [files.r32 as u32 - 1, files.r64 as u32 - 1];
-    let shared = SharedLayout::of(module, function, &flat)?;
+    let shared = SharedLayout::of(module, &flat)?;
     let mut decoder = Decoder {
         module,
         flat: &flat,
@@ -143,11 +143,7 @@ fn source_of(module: &Module, function: &Function, i: &Instruction) -> (Option<P
 
 impl SharedLayout {
     /// Lays out the shared variables that the kernel and what it calls name. Dynamic memory comes last.
-    fn of(
-        module: &Module,
-        kernel: &Function,
-        flat: &FlatKernel<'_>,
-    ) -> Result<SharedLayout, LoadError> {
+    fn of(module: &Module, flat: &FlatKernel<'_>) -> Result<SharedLayout, LoadError> {
         let mut used = Vec::new();
         for (frame, item) in &flat.code {
             for operand in &item.instruction().operands {
@@ -201,7 +197,6 @@ impl SharedLayout {
         for (frame, symbol) in dynamic {
             layout.set(frame, symbol, window::SHARED_START + at as u32);
         }
-        let _ = kernel;
         layout.bytes = at as u32;
         Ok(layout)
     }

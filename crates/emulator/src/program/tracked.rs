@@ -22,7 +22,13 @@ pub(crate) struct Watched {
 /// Finds the registers and the instructions that must be watched.
 pub(crate) fn watched(flat: &FlatKernel<'_>, flow: &Flow, live: Option<&Live>) -> Watched {
     let nothing = Watched { names: Vec::new(), by_instruction: HashMap::new() };
-    let Some(live) = live else { return nothing };
+    let Some(live) = live else {
+        tracing::warn!(
+            kernel = flat.frames.first().map_or("", |f| f.function.name.as_str()),
+            "the kernel is too large to follow its registers: reads of unwritten ones are not found"
+        );
+        return nothing;
+    };
     let is_copy = |at: usize| flat.code[at].1.instruction().opcode() == Opcode::Mov;
     // Registers that may be read too early, and those that copies pass that on to.
     let mut numbers: HashMap<u32, usize> = HashMap::new();
