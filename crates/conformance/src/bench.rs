@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zeroforge_artifact::Target;
 use zeroforge_artifact::program::{Param, ParamValue};
+use zeroforge_artifact::{Expr, Target};
 use zeroforge_compiler::backend::KernelSource;
 use zeroforge_compiler::cache::Cache;
 use zeroforge_compiler::cuda::{CudaCompileError, CudaModule, Nvrtc, compile, find_nvrtc};
+use zeroforge_emulator::tensor_map::{self, TENSOR_MAP_BYTES};
 use zeroforge_emulator::{
     Device, DeviceMemory, LaunchConfig, LaunchError, MemoryError, Options, Program, Report, launch,
 };
@@ -195,12 +196,7 @@ impl Card {
         BenchError::Plan { entry: instance.entry.clone(), what: what.to_owned(), reason }
     }
 
-    fn number(
-        &self,
-        instance: &Instance,
-        what: &str,
-        size: &zeroforge_artifact::Expr,
-    ) -> Result<i64, BenchError> {
+    fn number(&self, instance: &Instance, what: &str, size: &Expr) -> Result<i64, BenchError> {
         size.eval(&[]).map_err(|e| self.bad(instance, what, e.to_string()))
     }
 
@@ -209,15 +205,11 @@ impl Card {
         for param in params {
             let what = format!("parameter at byte {}", param.at);
             let bytes: Vec<u8> = match &param.value {
-                ParamValue::Address { buffer, offset } => {
-                    let (address, _) = *self.buffers.get(*buffer as usize).ok_or_else(|| {
-                        self.bad(instance, &what, format!("there is no buffer {buffer}"))
-                    })?;
-                    address
-                        .wrapping_add_signed(self.number(instance, &what, offset)?)
-                        .to_le_bytes()
-                        .to_vec()
-                }
+                ParamValue::Address { buffer, offset } => self
+                    .address(instance, &what, *buffer)?
+                    .wrapping_add_signed(self.number(instance, &what, offset)?)
+                    .to_le_bytes()
+                    .to_vec(),
                 ParamValue::I64(value) => {
                     self.number(instance, &what, value)?.to_le_bytes().to_vec()
                 }
@@ -226,6 +218,7 @@ impl Card {
                     .to_le_bytes()
                     .to_vec(),
                 ParamValue::F32Bits(bits) => bits.to_le_bytes().to_vec(),
+                ParamValue::TensorMap(map) => self.tensor_map(instance, &what, map)?.to_vec(),
             };
             let at = param.at as usize;
             block
@@ -236,5 +229,38 @@ impl Card {
                 .copy_from_slice(&bytes);
         }
         Ok(block)
+    }
+
+    fn tensor_map(
+        &self,
+        instance: &Instance,
+        what: &str,
+        map: &zeroforge_artifact::tensor_map::TensorMap,
+    ) -> Result<[u8; TENSOR_MAP_BYTES], BenchError> {
+        let sizes = |of: &[Expr]| -> Result<Vec<u64>, BenchError> {
+            of.iter().map(|e| Ok(self.number(instance, what, e)?.cast_unsigned())).collect()
+        };
+        let unknown = || self.bad(instance, what, "the emulator does not know its kind".to_owned());
+        let (dims, strides) = (sizes(&map.dims)?, sizes(&map.strides)?);
+        let offset = self.number(instance, what, &map.offset)?;
+        let encoded = tensor_map::TensorMap::tiled(&tensor_map::TiledArguments {
+            dtype: tensor_map::DataType::from_raw(map.data_type.raw()).ok_or_else(unknown)?,
+            address: self.address(instance, what, map.buffer)?.wrapping_add_signed(offset),
+            dims: &dims,
+            strides: &strides,
+            box_dims: &map.box_dims,
+            element_strides: &map.element_strides,
+            interleave: tensor_map::Interleave::None,
+            swizzle: tensor_map::Swizzle::from_raw(map.swizzle.raw()).ok_or_else(unknown)?,
+            l2_promotion: tensor_map::L2Promotion::from_raw(map.l2_promotion.raw())
+                .ok_or_else(unknown)?,
+            oob_fill: tensor_map::OobFill::Zero,
+        });
+        Ok(encoded.map_err(|e| self.bad(instance, what, e.to_string()))?.encode())
+    }
+
+    fn address(&self, instance: &Instance, what: &str, buffer: u32) -> Result<u64, BenchError> {
+        let found = self.buffers.get(buffer as usize).map(|b| b.0);
+        found.ok_or_else(|| self.bad(instance, what, format!("there is no buffer {buffer}")))
     }
 }
