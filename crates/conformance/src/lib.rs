@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod card;
+pub mod case;
 pub mod random;
 pub mod tensor;
 pub mod verdict;
