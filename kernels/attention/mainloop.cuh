@@ -35,7 +35,7 @@ template <class C> struct Producer {
             if (t.block * C::M >= s.queries * C::PACK) continue;
             const KeyTiles<C> tiles(p, s, t.block);
             if (tiles.empty()) continue;
-            const int kv_head = t.head / (int)(p.heads / C::PACK / p.kv_heads);
+            const int kv_head = t.head / ((int)p.heads / C::PACK / (int)p.kv_heads);
             load_q(s, t, leader);
             load_k(s, t, kv_head, tiles.end - 1, leader);
 #pragma unroll 1
@@ -164,14 +164,14 @@ template <class C> struct Consumer {
 
     // One tile of keys after the first: its scores, and the product of the tile before it.
     template <bool MASKED>
-    __device__ __forceinline__ void step(const Sequence &s, const TileCoordinates &t, const Rows<C> &rows, int tile, float scale, int accumulate) {
+    __device__ __forceinline__ void step(const Sequence &s, const TileCoordinates &t, const Rows<C> &rows, int tile, float scale) {
         shared.k_ring.wait_full(k);
         take_turn();
         ptx::wgmma_fence();
         multiply_scores<C>(score, q_address(), k_address());
         ptx::wgmma_commit_group();
         shared.v_ring.wait_full(v);
-        multiply_values<C>(out, probability, v_address(), accumulate);
+        multiply_values<C>(out, probability, v_address());
         ptx::wgmma_commit_group();
         pass_turn();
         ptx::wgmma_wait_group<1>();
@@ -205,10 +205,9 @@ template <class C> struct Consumer {
             for (int h = 0; h < 2; ++h)
                 softmax.sink(h, ((const float *)p.sinks.address)[t.batch * p.sinks.stride[0] + rows.head[h] * p.sinks.stride[1]]);
         }
-        if (tiles.empty()) {
 #pragma unroll
-            for (int i = 0; i < C::DV / 2; ++i) out[i] = 0.0f;
-        } else {
+        for (int i = 0; i < C::DV / 2; ++i) out[i] = 0.0f;
+        if (!tiles.empty()) {
             shared.q_ring.wait_full(q);
             shared.k_ring.wait_full(k);
             ptx::wgmma_fence();
@@ -224,24 +223,23 @@ template <class C> struct Consumer {
             softmax.exponentials(score);
             pack();
 
-            int accumulate = 0;
             if (C::UNEVEN) {
 #pragma unroll 1
-                for (--n; n >= max(tiles.first, tiles.whole_end); --n, accumulate = 1) step<true>(s, t, rows, n, scale, accumulate);
+                for (--n; n >= max(tiles.first, tiles.whole_end); --n) step<true>(s, t, rows, n, scale);
                 ++n;
             }
             const int whole = C::WINDOW_LEFT || C::CHUNK ? max(tiles.first, tiles.whole_first) : tiles.first;
 #pragma unroll 1
-            for (--n; n >= whole; --n, accumulate = 1) step<false>(s, t, rows, n, scale, accumulate);
+            for (--n; n >= whole; --n) step<false>(s, t, rows, n, scale);
             if (C::WINDOW_LEFT || C::CHUNK) {
 #pragma unroll 1
-                for (; n >= tiles.first; --n, accumulate = 1) step<true>(s, t, rows, n, scale, accumulate);
+                for (; n >= tiles.first; --n) step<true>(s, t, rows, n, scale);
             }
             release(shared.q_ring, q);
 
             shared.v_ring.wait_full(v);
             ptx::wgmma_fence();
-            multiply_values<C>(out, probability, v_address(), accumulate);
+            multiply_values<C>(out, probability, v_address());
             ptx::wgmma_commit_group();
             ptx::wgmma_wait_group<0>();
             ptx::keep(out);

@@ -14,8 +14,8 @@ struct TileCoordinates {
 };
 
 template <class C> struct TileScheduler {
-    // Half of the L2 cache of a full card; K and V of a section share it with what streams through.
-    static constexpr int64_t SECTION_BYTES = 20 << 20;
+    // Half of the L2 cache of a full card, in rows of K and V: they share it with what streams through.
+    static constexpr int SECTION_ROWS = (20 << 20) / ((C::D + C::DV) * C::ELEMENT);
 
     int blocks, heads, tiles, section;
     int round = 0;
@@ -25,19 +25,17 @@ template <class C> struct TileScheduler {
         heads = (int)p.heads / C::PACK;
         const int units = heads * (int)p.batch;
         tiles = blocks * units;
-        const int64_t bytes = (p.keys + 1) * (C::D + C::DV) * C::ELEMENT;
-        const int64_t sharing = p.heads / C::PACK / p.kv_heads;
-        const int64_t fit = SECTION_BYTES / bytes * sharing;
-        section = fit < 1 ? 1 : fit > units ? units : (int)fit;
+        const int sharing = heads / (int)p.kv_heads;
+        section = max(1, min(units, SECTION_ROWS / max((int)p.keys, 1) * sharing));
     }
 
     // The tile of this round; false when none is left.
     __device__ __forceinline__ bool tile(TileCoordinates &t) const {
         const int turn = C::UNEVEN && round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-        const int64_t index = (int64_t)round * gridDim.x + turn;
+        const int index = round * gridDim.x + turn;
         if (index >= tiles) return false;
         const int in_section = section * blocks;
-        const int s = (int)index / in_section, r = (int)index % in_section;
+        const int s = index / in_section, r = index % in_section;
         const int rest = tiles / blocks - s * section;
         const int width = rest < section ? rest : section;
         const int block = r / width, unit = s * section + r % width;

@@ -60,14 +60,13 @@ template <class C> ZF_INLINE void multiply_scores(float (&score)[C::N / 2], uint
     }
 }
 
-// out = P * V, or out += P * V.
+// out += P * V.
 template <class C>
-ZF_INLINE void multiply_values(float (&out)[C::DV / 2], const uint32_t (&p)[C::N_STEPS][4], uint32_t v, int accumulate) {
+ZF_INLINE void multiply_values(float (&out)[C::DV / 2], const uint32_t (&p)[C::N_STEPS][4], uint32_t v) {
     const uint64_t b = mn_major_descriptor(v, C::N * SWIZZLE_BYTES);
 #pragma unroll
     for (int i = 0; i < C::N_STEPS; ++i) {
-        ptx::Wgmma<typename C::T, C::DV>::template rs<1>(out, p[i], descriptor_plus(b, i * C::STEP * SWIZZLE_BYTES),
-                                                         i > 0 ? 1 : accumulate);
+        ptx::Wgmma<typename C::T, C::DV>::template rs<1>(out, p[i], descriptor_plus(b, i * C::STEP * SWIZZLE_BYTES), 1);
     }
 }
 
