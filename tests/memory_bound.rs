@@ -157,3 +157,132 @@ fn aligned_points_are_accessed_16_bytes_at_a_time() {
         &["u16"],
     );
 }
+
+#[test]
+fn rotary_embeddings_gathers_and_casts_are_wide() {
+    if !usable() {
+        return;
+    }
+    // x * cos + rotate_half(x) * sin: the halves are chosen per packet, so x is read directly, as its other half
+    // from one of two places, cos and sin once.
+    wide(
+        r#"input %x: f32[5, 4, 64]
+  input %c: f32[5, 1, 64]
+  input %s: f32[5, 1, 64]
+  %a = slice(%x, axis: 2, start: 32, end: 64, step: 1): f32[5, 4, 32]
+  %n = neg(%a): f32[5, 4, 32]
+  %b = slice(%x, axis: 2, start: 0, end: 32, step: 1): f32[5, 4, 32]
+  %h = concat(%n, %b, axis: 2): f32[5, 4, 64]
+  %p = mul(%x, %c): f32[5, 4, 64]
+  %q = mul(%h, %s): f32[5, 4, 64]
+  %y = add(%p, %q): f32[5, 4, 64]
+  output "y" = %y"#,
+        10,
+        2,
+        &[],
+    );
+    // A row of the table per index.
+    wide(
+        r#"input %table: bf16[11, 64]
+  input %ids: i64[7]
+  %y = index_select(%table, %ids, axis: 0): bf16[7, 64]
+  output "y" = %y"#,
+        1,
+        1,
+        &["u64"],
+    );
+    // Two loads of f32 fill one store of bf16.
+    wide(
+        r#"input %x: f32[16, 64]
+  %y = cast(%x): bf16[16, 64]
+  output "y" = %y"#,
+        2,
+        1,
+        &[],
+    );
+}
+
+#[test]
+fn columns_are_folded_side_by_side() {
+    if !usable() {
+        return;
+    }
+    for (lines, stores) in [
+        (
+            r#"input %x: f32[100, 64]
+  %y = reduce_sum(%x, axes: [0]): f32[64]
+  output "y" = %y"#,
+            1,
+        ),
+        (
+            r#"input %x: bf16[3, 20, 64]
+  %y = softmax(%x, axis: 1): bf16[3, 20, 64]
+  output "y" = %y"#,
+            0,
+        ),
+        (
+            r#"input %x: f32[100, 64]
+  %y = arg_max(%x, axes: [0]): i64[64]
+  output "y" = %y"#,
+            2,
+        ),
+    ] {
+        let bytes = artifact(lines);
+        let text = ptx(&bytes);
+        for (prefix, count) in [("ld.global", 0), ("st.global", stores)] {
+            let found = accesses(&text, prefix);
+            let wide = |m: &&str| m.ends_with(".v4.u32") || m.ends_with(".v2.u64");
+            assert!(found.iter().all(wide) && !found.is_empty(), "{lines}\n{found:?}");
+            assert!(count == 0 || found.len() == count, "{lines}\n{found:?}");
+        }
+        verified(lines, &bytes, false, &[]);
+    }
+}
+
+#[test]
+fn any_shape_is_right() {
+    if !usable() {
+        return;
+    }
+    let odd = r#"symbol s0 "rows": 1..5000
+  symbol s1 "length": 1..5000
+  input %x: f32[s0, s1]
+  input %m: bool[s0, s1]
+  input %h: f16[s0, 7, 12]
+  input %k: i64[3, s1]
+  %zero = full(value: 0.0): f32[]
+  %w = where(%m, %x, %zero): f32[s0, s1]
+  %sm = softmax(%x, axis: 1): f32[s0, s1]
+  %down = softmax(%x, axis: 0): f32[s0, s1]
+  %max = reduce_max(%x, axes: [0]): f32[s1]
+  %top = arg_max(%x, axes: [1]): i64[s0]
+  %n = rms_norm(%h, axes: 2, eps: 1e-5): f16[s0, 7, 12]
+  %sum = reduce_sum(%k, axes: [0]): i64[s1]
+  %square = mul(%x, %x): f32[s0, s1]
+  %all = reduce_mean(%square, axes: [0, 1]): f32[]
+  %cs = cumsum(%k, axis: 1): i64[3, s1]
+  output "w" = %w
+  output "sm" = %sm
+  output "down" = %down
+  output "max" = %max
+  output "top" = %top
+  output "n" = %n
+  output "sum" = %sum
+  output "all" = %all
+  output "cs" = %cs"#;
+    let bytes = artifact(odd);
+    for (rows, length) in [(1, 1), (3, 31), (2, 33), (37, 257), (5, 4099)] {
+        verified(odd, &bytes, true, &[("rows", rows), ("length", length)]);
+    }
+    for n in [1, 3, 12, 31, 64, 96, 1000, 3072, 8200, 33000] {
+        let lines = format!(
+            r#"input %x: bf16[3, {n}]
+  input %f: f32[{n}, 2]
+  %y = softmax(%x, axis: 1): bf16[3, {n}]
+  %z = layer_norm(%f, axes: 2, eps: 1e-5): f32[{n}, 2]
+  output "y" = %y
+  output "z" = %z"#
+        );
+        verified(&lines, &artifact(&lines), true, &[]);
+    }
+}

@@ -53,18 +53,35 @@ template <int LANES, class T, class Op> ZF_INLINE T fold(T v, Op op, void *scrat
     return v;
 }
 
+// A slot of `count` in shared memory. The parts of an extreme lie apart, so that neighbours touch neighbouring words.
+template <class T> ZF_INLINE void put(void *scratch, int, int slot, T v) { ((T *)scratch)[slot] = v; }
+template <class T> ZF_INLINE void put(void *scratch, int count, int slot, Extreme<T> v) {
+    ((int64_t *)scratch)[slot] = v.index;
+    ((T *)((int64_t *)scratch + count))[slot] = v.value;
+}
+template <class T> ZF_INLINE void get(const void *scratch, int, int slot, T &v) { v = ((const T *)scratch)[slot]; }
+template <class T> ZF_INLINE void get(const void *scratch, int count, int slot, Extreme<T> &v) {
+    v.index = ((const int64_t *)scratch)[slot];
+    v.value = ((const T *)((const int64_t *)scratch + count))[slot];
+}
+
 // Combines, for each of N columns of a thread, the partial results of the WARPS warps of the block. `scratch` has 16
 // bytes per column and thread.
 template <int WARPS, int N, class T, class Op> ZF_INLINE void fold_columns(T (&v)[N], Op op, void *scratch) {
-    T *const parts = (T *)scratch + threadIdx.x % 32;
-    __syncthreads();
+    constexpr int COUNT = WARPS * N * 32;
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    __syncthreads();  // An earlier fold may still be read.
 #pragma unroll
-    for (int e = 0; e < N; ++e) parts[(threadIdx.x / 32 * N + e) * 32] = v[e];
+    for (int e = 0; e < N; ++e) put(scratch, COUNT, (warp * N + e) * 32 + lane, v[e]);
     __syncthreads();
 #pragma unroll
     for (int e = 0; e < N; ++e) {
-        v[e] = parts[e * 32];
-        for (int w = 1; w < WARPS; ++w) v[e] = op(v[e], parts[(w * N + e) * 32]);
+        get(scratch, COUNT, e * 32 + lane, v[e]);
+        for (int w = 1; w < WARPS; ++w) {
+            T other;
+            get(scratch, COUNT, (w * N + e) * 32 + lane, other);
+            v[e] = op(v[e], other);
+        }
     }
 }
 
