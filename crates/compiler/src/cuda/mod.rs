@@ -6,7 +6,6 @@
 mod attention;
 mod compile;
 mod gemm;
-mod headers;
 mod loops;
 mod nvrtc;
 mod toolchain;
