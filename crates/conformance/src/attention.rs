@@ -99,6 +99,12 @@ impl Tensor {
         index.iter().zip(&self.strides).map(|(i, s)| i * s).sum()
     }
 
+    /// The columns of a row.
+    fn row(&self, batch: usize, head: usize, row: usize, columns: usize) -> &[f64] {
+        let at = self.at([batch, head, row, 0]);
+        &self.values[at..at + columns]
+    }
+
     fn get(&self, index: [usize; 4]) -> f64 {
         self.values[self.at(index)]
     }
@@ -179,7 +185,7 @@ impl AttentionCase {
             r.range(1, 4)
         };
         let longest = if wide { 200 } else { 330 };
-        let mut length = |r: &mut Random, short: i64| match r.range(0, 9) {
+        let length = |r: &mut Random, short: i64| match r.range(0, 9) {
             0 => 1,
             1 => r.range(1, 16),
             2..=4 => r.range(1, short),
@@ -245,7 +251,7 @@ impl AttentionCase {
     }
 
     fn rows(&self) -> (usize, usize) {
-        let count = |lengths: Lengths, of: &dyn Fn(&(usize, usize)) -> usize, spare| {
+        let count = |lengths: Lengths, of: &dyn Fn(&(usize, usize)) -> usize, spare: usize| {
             let all = self.lengths.iter().map(of);
             let rows: usize =
                 if lengths == Lengths::Ragged { all.sum() } else { all.max().unwrap_or(0) };
@@ -400,7 +406,8 @@ impl AttentionCase {
         (i as i64 + offset - j as i64).abs() as f64
     }
 
-    /// One row, exactly or as plain f32 code with P rounded to the element type computes it.
+    /// One row, exactly or as plain code computes it: f32, exponentials to base 2 (what a GPU has), P rounded to the
+    /// element type.
     fn row(&self, x: &Inputs, b: usize, h: usize, i: usize, exact: bool) -> Row {
         let spec = &self.spec;
         let f = |value: f64| if exact { value } else { f64::from(value as f32) };
@@ -409,17 +416,14 @@ impl AttentionCase {
         let q_batch = if spec.queries == Lengths::Ragged { 0 } else { b };
         let k_batch = if spec.keys == Lengths::Ragged { 0 } else { b };
         let keys = self.lengths[b].1;
+        let query = x.q.row(q_batch, h, x.first[b].0 + i, d);
         let scores: Vec<f64> = (0..keys)
             .map(|j| {
                 if !self.visible(b, i, j) {
                     return f64::NEG_INFINITY;
                 }
-                let mut dot = 0.0;
-                for c in 0..d {
-                    let product = x.q.get([q_batch, h, x.first[b].0 + i, c])
-                        * x.k.get([k_batch, kv_head, x.first[b].1 + j, c]);
-                    dot = f(dot + product);
-                }
+                let key = x.k.row(k_batch, kv_head, x.first[b].1 + j, d);
+                let dot = query.iter().zip(key).fold(0.0, |sum, (q, k)| f(sum + q * k));
                 let mut score = f(dot * f64::from(x.scale));
                 if spec.softcap {
                     let cap = f64::from(x.softcap);
@@ -441,8 +445,16 @@ impl AttentionCase {
         if !nan && top == f64::NEG_INFINITY {
             return Row { o: vec![0.0; dv], lse: f64::NEG_INFINITY };
         }
-        let weights: Vec<f64> = scores.iter().map(|s| f(f(s - top).exp())).collect();
-        let sum = weights.iter().fold(f(f(sink - top).exp()), |a, w| f(a + w));
+        let log2_e = f(std::f64::consts::LOG2_E);
+        let power = |score: f64| {
+            if exact {
+                (score - top).exp()
+            } else {
+                f(f(f(score * log2_e) - f(top * log2_e)).exp2())
+            }
+        };
+        let weights: Vec<f64> = scores.iter().map(|&s| power(s)).collect();
+        let sum = weights.iter().fold(power(sink), |a, w| f(a + w));
         let mut o = vec![0.0; dv];
         for (j, &weight) in weights.iter().enumerate() {
             // What is hidden is no term of the exact sum; plain code multiplies it by zero.
@@ -450,8 +462,9 @@ impl AttentionCase {
                 continue;
             }
             let weight = if exact { weight } else { round(dtype(spec.element), weight) };
-            for (c, o) in o.iter_mut().enumerate() {
-                *o = f(*o + weight * x.v.get([k_batch, kv_head, x.first[b].1 + j, c]));
+            let value = x.v.row(k_batch, kv_head, x.first[b].1 + j, dv);
+            for (o, v) in o.iter_mut().zip(value) {
+                *o = f(*o + weight * v);
             }
         }
         for o in &mut o {
@@ -460,7 +473,12 @@ impl AttentionCase {
                 *o = round(dtype(spec.element), *o);
             }
         }
-        Row { o, lse: f(top + f(sum.ln())) }
+        let lse = if exact {
+            top + sum.ln()
+        } else {
+            f(f(f(top * log2_e) + f(sum.log2())) * f(std::f64::consts::LN_2))
+        };
+        Row { o, lse }
     }
 }
 
@@ -495,7 +513,7 @@ impl Case for AttentionCase {
             |bytes: usize| -> Vec<u8> { (0..bytes).map(|i| (i * 37 % 251) as u8).collect() };
         let before = (pattern(o.elements * 2), pattern(lse.elements * 4));
 
-        let mut view = |card: &mut Card, tensor: &Tensor| -> Result<View, BenchError> {
+        let view = |card: &mut Card, tensor: &Tensor| -> Result<View, BenchError> {
             let bytes = if tensor.dtype == DType::Bool {
                 tensor.values.iter().map(|v| *v as u8).collect()
             } else {
