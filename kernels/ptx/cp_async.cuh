@@ -1,11 +1,9 @@
 // Asynchronous copies from global to shared memory (PTX ISA 9.7.9.25.3).
 #pragma once
 
-namespace ptx {
+#include "ptx/address.cuh"
 
-static __device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
+namespace ptx {
 
 // Copies `bytes` (0..16) and fills the rest of the 16 with zeros. Both addresses are 16-byte aligned.
 static __device__ __forceinline__ void cp_async_16(void *shared, const void *global, int bytes) {

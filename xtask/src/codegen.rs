@@ -18,9 +18,9 @@ fn generate() -> Result<String> {
     let name = header.to_str().context("the repository's path is not UTF-8")?;
     let bindings = bindgen::Builder::default()
         .header(name)
-        .allowlist_type("zf_.*_params|zf_operand")
+        .allowlist_type("zf_.*_params|zf_operand|zf_tensor_map")
         .allowlist_var("ZF_.*")
-        .derive_default(true)
+        .derive_default(false)
         .derive_partialeq(true)
         .use_core()
         .clang_args(["-std=c99", "-fparse-all-comments"])

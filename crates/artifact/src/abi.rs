@@ -9,7 +9,7 @@ pub const ZF_ABI_VERSION: u32 = 1;
 pub const ZF_MAX_EPILOGUE_OPERANDS: u32 = 6;
 #[doc = " A strided view: address of the first element and strides in elements."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_operand {
     pub address: u64,
     pub stride: [i64; 4usize],
@@ -21,9 +21,23 @@ const _: () = {
     ["Offset of field: zf_operand::address"][::core::mem::offset_of!(zf_operand, address) - 0usize];
     ["Offset of field: zf_operand::stride"][::core::mem::offset_of!(zf_operand, stride) - 8usize];
 };
+#[doc = " A tensor map (CUtensorMap of the CUDA driver API): what tensor copies read and write by. Encoded by the\n driver; 64-byte aligned."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct zf_tensor_map {
+    pub opaque: [u64; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_tensor_map"][::core::mem::size_of::<zf_tensor_map>() - 128usize];
+    ["Alignment of zf_tensor_map"][::core::mem::align_of::<zf_tensor_map>() - 64usize];
+    ["Offset of field: zf_tensor_map::opaque"]
+        [::core::mem::offset_of!(zf_tensor_map, opaque) - 0usize];
+};
 #[doc = " C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]).\n a.stride = {b0, b1, row, 1}; b.stride = {b0, b1, row, 1} where a row is a k (KN layout) or an n\n (NK layout), and {b0, b1, panel, 1} for packed panels; c.stride = {b0, b1, row, 1}."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_gemm_params {
     pub a: zf_operand,
     pub b: zf_operand,
@@ -51,7 +65,7 @@ const _: () = {
 };
 #[doc = " O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask\n {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff\n j <= qpos (causal kernels) and j > qpos - window (window kernels)."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_attention_params {
     pub q: zf_operand,
     pub k: zf_operand,

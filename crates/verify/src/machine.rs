@@ -12,12 +12,19 @@ use std::path::PathBuf;
 use zeroforge_artifact::Target;
 use zeroforge_artifact::container::SectionKind;
 use zeroforge_artifact::manifest::ModuleEntry;
-use zeroforge_artifact::program::{Kernel, Place, Program};
+use zeroforge_artifact::program::{Kernel, ParamValue, Place, Program};
 use zeroforge_compiler::kernel_spec::KernelSpec;
 use zeroforge_compiler::reference::{self, Output, Values, Verdict, judge};
-use zeroforge_compiler::spec_file;
+use zeroforge_compiler::spec_file::{self, Specs};
+use zeroforge_emulator::tensor_map::{
+    DataType, Interleave, L2Promotion, OobFill, Swizzle, TENSOR_MAP_BYTES, TensorMap,
+    TensorMapError, TiledArguments,
+};
 use zeroforge_emulator::{Device, DeviceMemory, LaunchConfig, Report, launch};
-use zeroforge_runtime::bind::{Bound, BoundStep, bind, bind_symbols, check_weights, order_inputs};
+use zeroforge_runtime::bind::{
+    Bound, BoundMap, BoundStep, bind, bind_params, bind_symbols, blocks, check_weights,
+    order_inputs,
+};
 use zeroforge_runtime::{Model, RunError, Tensor, Weights};
 
 use crate::VerifyError;
@@ -74,12 +81,13 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Machine {
     program: Program,
-    specs: Vec<KernelSpec>,
+    specs: Specs,
     weights: Weights,
     engine: Engine,
     memory: DeviceMemory,
+    device: Device,
     weight_addresses: Vec<u64>,
-    /// Mutable buffers by index: address and size.
+    /// Mutable buffers and counters by index: address and size.
     states: BTreeMap<u32, (u64, usize)>,
 }
 
@@ -108,10 +116,17 @@ fn load(
     zeroforge_ptx::verify(&module).map_err(|e| unusable(e.to_string()))?;
     let loaded = zeroforge_emulator::Program::load(&module, memory)
         .map_err(|source| VerifyError::Load { kernel: kernel.entry.clone(), source })?;
-    match loaded.kernel(&kernel.entry) {
-        Some(_) => Ok(loaded),
-        None => Err(unusable("it has no such entry".to_owned())),
+    let Some(entry) = loaded.kernel(&kernel.entry) else {
+        return Err(unusable("it has no such entry".to_owned()));
+    };
+    let cluster: u32 = entry.limits.required_cluster.unwrap_or([1; 3]).iter().product();
+    if cluster != kernel.cluster {
+        let stated = kernel.cluster;
+        return Err(unusable(format!(
+            "its clusters have {cluster} blocks, the program says {stated}"
+        )));
     }
+    Ok(loaded)
 }
 
 /// The device target of a model that the emulator executes.
@@ -160,7 +175,7 @@ impl Machine {
         memory: DeviceMemory,
     ) -> Result<Machine, VerifyError> {
         let specs = model.artifact().kernel_specs(target).map_err(RunError::from)?;
-        let specs = spec_file::decode(specs.ok_or(VerifyError::NoSpecs)?, &program.kernels)?;
+        let specs = spec_file::decode(specs.ok_or(VerifyError::NoSpecs)?, &program)?;
         let weights = Weights::of(model, target, weights)?;
         let mut weight_addresses = Vec::with_capacity(weights.len());
         for i in 0..weights.len() as u32 {
@@ -170,11 +185,24 @@ impl Machine {
             memory.write(address, bytes)?;
             weight_addresses.push(address);
         }
-        let states = BTreeMap::new();
-        let mut machine =
-            Machine { program, specs, weights, engine, memory, weight_addresses, states };
+        let mut machine = Machine {
+            program,
+            specs,
+            weights,
+            engine,
+            memory,
+            device: Device::default(),
+            weight_addresses,
+            states: BTreeMap::new(),
+        };
         machine.reset()?;
         Ok(machine)
+    }
+
+    /// Emulates a card of so many SMs. Persistent kernels have a grid of that size: with few of them each
+    /// block takes many tiles.
+    pub fn set_sms(&mut self, sms: u32) {
+        self.device = Device::hopper(sms);
     }
 
     /// The program.
@@ -184,7 +212,7 @@ impl Machine {
 
     /// What each kernel computes.
     pub fn specs(&self) -> &[KernelSpec] {
-        &self.specs
+        &self.specs.kernels
     }
 
     /// The weights.
@@ -198,11 +226,15 @@ impl Machine {
             self.memory.free(address)?;
         }
         for (i, buffer) in self.program.buffers.iter().enumerate() {
-            let Place::State { initial } = &buffer.place else { continue };
+            let initial = match &buffer.place {
+                Place::State { initial } => *initial,
+                Place::Counters => None,
+                _ => continue,
+            };
             let size = buffer.bytes.eval(&[]).map_err(RunError::from)?;
             let bytes = usize::try_from(size).unwrap_or(0);
             let address = self.memory.alloc(bytes.max(1) as u64)?;
-            match self.weights.initial(&buffer.name, *initial, size)? {
+            match self.weights.initial(&buffer.name, initial, size)? {
                 Some(source) => self.memory.write(address, source)?,
                 None => self.memory.fill(address, &[0], bytes as u64)?,
             }
@@ -264,7 +296,7 @@ impl Machine {
             }
         }
         for (buffer, &address) in self.program.buffers.iter().zip(&addresses) {
-            if !matches!(buffer.place, Place::Weight(_) | Place::State { .. }) {
+            if !matches!(buffer.place, Place::Weight(_) | Place::State { .. } | Place::Counters) {
                 self.memory.free(address)?;
             }
         }
@@ -279,7 +311,9 @@ impl Machine {
         {
             addresses.push(match buffer.place {
                 Place::Weight(w) => self.weight_addresses[w as usize],
-                Place::State { .. } => self.states.get(&(i as u32)).map_or(0, |s| s.0),
+                Place::State { .. } | Place::Counters => {
+                    self.states.get(&(i as u32)).map_or(0, |s| s.0)
+                }
                 Place::Input(p) => {
                     let address = self.memory.alloc(bytes)?;
                     self.memory.write(address, inputs[p as usize].bytes())?;
@@ -305,13 +339,35 @@ impl Machine {
         for &(word, buffer, offset) in &step.addresses {
             block[word] = addresses[buffer as usize] + offset;
         }
+        for map in &step.maps {
+            let address = addresses[map.buffer as usize] + map.offset;
+            let encoded = encode(map, address).map_err(|source| VerifyError::TensorMap {
+                step: step.step,
+                origin: info.origin.clone(),
+                source,
+            })?;
+            for (word, bytes) in block[map.word..].iter_mut().zip(encoded.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+        }
         let mut params: Vec<u8> = block.iter().flat_map(|w| w.to_le_bytes()).collect();
         params.truncate(kernel.param_bytes as usize);
 
         let mut touched: Vec<u32> = step.addresses.iter().map(|a| a.1).collect();
-        touched.extend(info.writes.iter().copied());
+        touched.extend(step.maps.iter().map(|m| m.buffer));
+        touched.extend(info.reads.iter().chain(&info.writes));
         touched.sort_unstable();
         touched.dedup();
+        // What a step writes that is no argument of its spec is memory for itself.
+        let arguments = self.specs.arguments(step.step);
+        if let Some(arguments) = arguments {
+            let is_argument = |buffer: u32| {
+                arguments.iter().any(
+                    |p| matches!(p.value, ParamValue::Address { buffer: b, .. } if b == buffer),
+                )
+            };
+            touched.retain(|b| is_argument(*b) || !info.writes.contains(b));
+        }
         let computes = checks.reference || matches!(self.engine, Engine::Reference);
         let mut before = Snapshot::default();
         let mut outputs = Vec::new();
@@ -319,8 +375,16 @@ impl Machine {
             for &buffer in &touched {
                 self.add(&mut before, buffer, bound, addresses)?;
             }
-            let spec = &self.specs[step.kernel];
-            outputs = reference::compute(spec, &params, &before).map_err(|source| {
+            let spec = &self.specs.kernels[step.kernel];
+            let arguments = match arguments {
+                Some(arguments) => {
+                    let bytes = spec.param_bytes() as usize;
+                    let address_of = |buffer: u32| addresses[buffer as usize];
+                    Cow::Owned(bind_params(bound, arguments, bytes, &info.origin, &address_of)?)
+                }
+                None => Cow::Borrowed(&params[..]),
+            };
+            outputs = reference::compute(spec, &arguments, &before).map_err(|source| {
                 let (step, origin) = (step.step, info.origin.clone());
                 VerifyError::Reference { step, origin, source }
             })?;
@@ -386,19 +450,18 @@ impl Machine {
     ) -> Result<Report, VerifyError> {
         let kernel = &self.program.kernels[step.kernel];
         // As a session launches: one dimension.
-        let blocks = step.grid.iter().fold(1u64, |p, &g| p.saturating_mul(g));
+        let blocks = blocks(&self.program, step, self.device.sm_count)?;
         let limits = program.kernel(&kernel.entry).map(|k| k.limits.required_cluster);
         let config = LaunchConfig {
-            grid: [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1],
+            grid: [blocks, 1, 1],
             block: [kernel.block, 1, 1],
             cluster: limits.flatten().unwrap_or([1, 1, 1]),
             dynamic_shared: kernel.shared_bytes,
             params,
         };
-        let device = Device::default();
-        launch(program, &kernel.entry, &config, &self.memory, &device, options).map_err(|source| {
-            VerifyError::Launch { step: step.step, origin: origin.to_owned(), source }
-        })
+        launch(program, &kernel.entry, &config, &self.memory, &self.device, options).map_err(
+            |source| VerifyError::Launch { step: step.step, origin: origin.to_owned(), source },
+        )
     }
 
     /// Writes what the plain computation gives.
@@ -429,6 +492,28 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// A tensor map of the emulated card.
+fn encode(map: &BoundMap, address: u64) -> Result<[u8; TENSOR_MAP_BYTES], TensorMapError> {
+    let unknown = |argument| TensorMapError::Unsupported {
+        argument,
+        reason: "the emulator does not know it".to_owned(),
+    };
+    let map = TensorMap::tiled(&TiledArguments {
+        dtype: DataType::from_raw(map.data_type.raw()).ok_or(unknown("tensorDataType"))?,
+        address,
+        dims: &map.dims,
+        strides: &map.strides,
+        box_dims: &map.box_dims,
+        element_strides: &map.element_strides,
+        interleave: Interleave::None,
+        swizzle: Swizzle::from_raw(map.swizzle.raw()).ok_or(unknown("swizzle"))?,
+        l2_promotion: L2Promotion::from_raw(map.l2_promotion.raw())
+            .ok_or(unknown("l2Promotion"))?,
+        oob_fill: OobFill::Zero,
+    })?;
+    Ok(map.encode())
 }
 
 /// Changes outside of what the reference writes.

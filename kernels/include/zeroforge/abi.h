@@ -22,6 +22,12 @@ typedef struct zf_operand {
     int64_t stride[4];
 } zf_operand;
 
+/* A tensor map (CUtensorMap of the CUDA driver API): what tensor copies read and write by. Encoded by the
+ * driver; 64-byte aligned. */
+typedef struct __attribute__((aligned(64))) zf_tensor_map {
+    uint64_t opaque[16];
+} zf_tensor_map;
+
 /* C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]).
  * a.stride = {b0, b1, row, 1}; b.stride = {b0, b1, row, 1} where a row is a k (KN layout) or an n
  * (NK layout), and {b0, b1, panel, 1} for packed panels; c.stride = {b0, b1, row, 1}. */

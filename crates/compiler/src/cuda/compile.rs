@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zeroforge_artifact::Target;
+use zeroforge_kernels::headers::DEVICE;
 
-use super::headers::DEVICE;
 use super::nvrtc::{Compiled, Nvrtc};
 use crate::backend::KernelSource;
 use crate::cache::Cache;

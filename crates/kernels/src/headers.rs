@@ -1,0 +1,36 @@
+//! The hand-written layers of `kernels/`, compiled into the binary.
+
+/// A header as sources include it: name, and text of the file.
+macro_rules! headers {
+    ($($name:literal in $folder:literal,)*) => {
+        /// Name as sources include it, and text.
+        pub const DEVICE: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../../kernels/", $folder, $name))),)*];
+    };
+}
+
+headers! {
+    "zeroforge/abi.h" in "include/",
+    "zeroforge/integer.h" in "include/",
+    "scalar/device.cuh" in "",
+    "ptx/address.cuh" in "",
+    "ptx/barrier.cuh" in "",
+    "ptx/convert.cuh" in "",
+    "ptx/cp_async.cuh" in "",
+    "ptx/global.cuh" in "",
+    "ptx/launch.cuh" in "",
+    "ptx/ldmatrix.cuh" in "",
+    "ptx/mbarrier.cuh" in "",
+    "ptx/mma.cuh" in "",
+    "ptx/tensor_copy.cuh" in "",
+    "ptx/wgmma.cuh" in "",
+    "ptx/wgmma_operands.cuh" in "",
+    "loop/fold.cuh" in "",
+    "loop/packet.cuh" in "",
+    "tile/load.cuh" in "",
+    "tile/fragment.cuh" in "",
+    "tile/shared.cuh" in "",
+    "pipeline/ring.cuh" in "",
+    "gemm/mma_gemm.cuh" in "",
+    "attention/mma_attention.cuh" in "",
+}
