@@ -363,6 +363,10 @@ pub(crate) struct VerifyArgs {
     /// When asynchronous work completes: late, eager or random:SEED.
     #[arg(long, value_name = "ORDER", default_value = "late", value_parser = parse_schedule)]
     pub(crate) schedule: Schedule,
+    /// SMs of the emulated card, 132 if not given; blocks of persistent kernels take more tiles each, the fewer
+    /// there are.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=132))]
+    pub(crate) sms: Option<u32>,
     /// Only kernels with this in their name or description.
     #[arg(long, value_name = "NAME")]
     pub(crate) kernel: Option<String>,

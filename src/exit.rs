@@ -166,6 +166,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
                 | VerifyError::NoTarget(_)
                 | VerifyError::Specs(_)
                 | VerifyError::Ptx { .. }
+                | VerifyError::TensorMap { .. }
                 | VerifyError::Launch { .. } => Exit::BadArtifact,
                 VerifyError::Load { .. } => Exit::Unsupported,
                 VerifyError::Memory(_) => Exit::Device,

@@ -280,10 +280,9 @@ fn an_artifact_without_cpu_code_opens_and_says_what_it_has() {
     let mut builder = zeroforge_artifact::ArtifactBuilder::new();
     let mut program = whole.program(0).unwrap();
     program.target = Target::SM_90A;
-    let text = serde_json::to_vec(&program).unwrap();
     let mut manifest = whole.manifest().clone();
     manifest.targets[0].target = Target::SM_90A;
-    manifest.targets[0].program = builder.add_section(SectionKind::Program, text);
+    manifest.targets[0].program = builder.add_program(&program).unwrap();
     manifest.targets[0].modules = program
         .kernels
         .iter()

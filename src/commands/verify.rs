@@ -38,6 +38,7 @@ pub(crate) fn run(args: &VerifyArgs, output: &Output) -> Result<Exit> {
             StepsName::All => Steps::All,
             StepsName::First => Steps::First,
         },
+        sms: args.sms,
         threads: args.threads.unwrap_or(0),
         weights: args.weights.clone(),
     };

@@ -20,8 +20,8 @@ use crate::program::Program;
 pub const MAGIC: [u8; 8] = *b"ZFORGE\r\n";
 /// Version of the format. A reader refuses a higher major version by name.
 pub const FORMAT_MAJOR: u16 = 1;
-/// Additions that older readers may ignore.
-pub const FORMAT_MINOR: u16 = 1;
+/// The latest additions, which older readers ignore or refuse where they come upon them.
+pub const FORMAT_MINOR: u16 = 2;
 /// Alignment of sections.
 pub const SECTION_ALIGN: u64 = 4096;
 /// Most sections an artifact may have.
@@ -425,6 +425,8 @@ pub struct ArtifactBuilder {
     /// Weights with their offsets in the weights section.
     weights: Vec<(u64, Piece)>,
     weights_len: u64,
+    /// The oldest minor version that has all that is in it.
+    minor: u16,
 }
 
 impl ArtifactBuilder {
@@ -437,8 +439,22 @@ impl ArtifactBuilder {
         }
     }
 
-    /// Adds a section and returns its index; equal contents of one kind are stored once.
+    /// Adds a program and returns the index of its section.
+    pub fn add_program(&mut self, program: &Program) -> Result<u32, ArtifactError> {
+        let text = serde_json::to_vec(program).map_err(|e| ArtifactError::Invalid {
+            what: "program".into(),
+            reason: e.to_string(),
+        })?;
+        self.minor = self.minor.max(program.minor_version());
+        Ok(self.add_section(SectionKind::Program, text))
+    }
+
+    /// Adds a section and returns its index; equal contents of one kind are stored once. Programs are added
+    /// by [`ArtifactBuilder::add_program`], which knows the version they need.
     pub fn add_section(&mut self, kind: SectionKind, bytes: Vec<u8>) -> u32 {
+        if kind == SectionKind::Kernels {
+            self.minor = self.minor.max(1);
+        }
         if let Some(at) = self.sections.iter().position(|(k, b)| *k == kind && *b == bytes) {
             return at as u32;
         }
@@ -489,10 +505,7 @@ impl ArtifactBuilder {
         let mut head = Vec::with_capacity(HEADER_BYTES as usize + table.len());
         head.extend_from_slice(&MAGIC);
         head.extend_from_slice(&FORMAT_MAJOR.to_le_bytes());
-        // The oldest version that has all that is in it.
-        let newer = self.sections.iter().any(|(kind, _)| *kind == SectionKind::Kernels);
-        let minor = if newer { FORMAT_MINOR } else { 0 };
-        head.extend_from_slice(&minor.to_le_bytes());
+        head.extend_from_slice(&self.minor.to_le_bytes());
         head.extend_from_slice(&(count as u32).to_le_bytes());
         head.extend_from_slice(&total.to_le_bytes());
         head.resize(HEADER_BYTES as usize, 0);

@@ -387,6 +387,29 @@ impl Expr {
         sum
     }
 
+    /// Whether every value of the expression is a multiple of `n`, as far as its form shows: `12*s0*s1`
+    /// is one of 4. A saturated coefficient is odd.
+    pub fn is_multiple_of(&self, n: u64) -> bool {
+        n != 0 && self.known_factor().is_multiple_of(n)
+    }
+
+    /// A number that divides every value of the expression; 0 if it is zero.
+    fn known_factor(&self) -> u64 {
+        self.terms.iter().fold(0, |factor, t| {
+            let product = t.atoms.iter().fold(t.coef.unsigned_abs(), |product, a| {
+                let factor = match a {
+                    Atom::Sym(_) | Atom::FloorDiv(..) => 1,
+                    Atom::Mod(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
+                        gcd(a.known_factor(), b.known_factor())
+                    }
+                };
+                // A factor of the product remains one where the product does not fit.
+                product.checked_mul(factor).unwrap_or(product)
+            });
+            gcd(factor, product)
+        })
+    }
+
     /// Replaces each symbol by what `map` returns for it.
     pub fn substitute(&self, map: &dyn Fn(Symbol) -> Expr) -> Expr {
         let mut sum = Expr::constant(0);
@@ -433,6 +456,14 @@ impl Expr {
 fn hull(ends: &[i64; 4]) -> SymbolRange {
     let [a, b, c, d] = *ends;
     SymbolRange { min: a.min(b).min(c).min(d), max: a.max(b).max(c).max(d) }
+}
+
+/// Euclid's greatest common divisor; that of a number and 0 is the number.
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// Rounds towards negative infinity; `b` is not zero.
@@ -769,6 +800,40 @@ mod tests {
                 assert!(b.min <= x && x <= b.max, "{e} at {v}: {x} not in {b:?}");
             }
         }
+    }
+
+    #[test]
+    fn multiples_are_seen_where_the_form_shows_them() {
+        let yes = [
+            c(0),
+            c(48),
+            c(-16),
+            c(16) * s(0),
+            c(32) * s(0) * s(1) - c(48),
+            c(4) * s(0) * (c(4) * s(1)),
+            (c(16) * s(0)).maximum(&c(32)),
+            c(8) * (c(2) * s(0)).minimum(&c(6)),
+            c(16) * s(0).floor_div(&c(3)),
+        ];
+        let no = [
+            c(8),
+            s(0),
+            c(8) * s(0),
+            c(16) * s(0) + c(1),
+            (c(16) * s(0)).maximum(&c(8)),
+            (c(16) * s(0)).floor_div(&c(3)),
+            Expr::saturated(),
+        ];
+        for e in &yes {
+            assert!(e.is_multiple_of(16), "{e}");
+            for v in 1..20 {
+                assert_eq!(e.eval(&[v, v + 3]).unwrap() % 16, 0, "{e} at {v}");
+            }
+        }
+        for e in no {
+            assert!(!e.is_multiple_of(16), "{e}");
+        }
+        assert!(!c(0).is_multiple_of(0));
     }
 
     #[test]

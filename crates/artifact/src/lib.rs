@@ -14,6 +14,7 @@ mod expr;
 pub mod manifest;
 pub mod program;
 mod target;
+pub mod tensor_map;
 mod validate;
 pub mod weights;
 

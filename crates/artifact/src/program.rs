@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tensor_map::{TENSOR_MAP_ALIGN, TENSOR_MAP_BYTES, TensorMap};
 use crate::{DType, Expr, SymbolRange, Target};
 
 /// Most bytes a parameter block may have (CUDA's limit for kernel parameters before 12.1).
@@ -17,6 +18,12 @@ pub const MAX_PARAM_BYTES: u32 = 4096;
 pub const MAX_SCRATCH_BYTES: u32 = 256 << 20;
 /// Alignment of every buffer in the arena and of every weight, in bytes.
 pub const BUFFER_ALIGN: u64 = 256;
+
+/// Most blocks of a cluster: what every card of compute capability 9.0 can launch (CUDA C++ Programming
+/// Guide, 20.1).
+pub const MAX_CLUSTER: u32 = 8;
+/// Most blocks of an SM.
+pub const MAX_BLOCKS_PER_SM: u32 = 32;
 
 /// A compiled model for one target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +51,18 @@ pub struct Program {
     /// How the caller's nested arguments and results map onto the ports, as the exporter's
     /// tree specification (JSON text), if there was one.
     pub signature: Signature,
+}
+
+impl Program {
+    /// The oldest minor version of the artifact format that has all that is in the program.
+    pub fn minor_version(&self) -> u16 {
+        let newer = self.kernels.iter().any(|k| k.cluster != 1 || k.blocks_per_sm.is_some())
+            || self.buffers.iter().any(|b| b.place == Place::Counters)
+            || self.steps.iter().flat_map(|s| &s.params).any(|p| {
+                matches!(p.value, ParamValue::TensorMap(_))
+            });
+        if newer { 2 } else { 0 }
+    }
 }
 
 /// A symbol that a call binds from the shapes of its inputs.
@@ -98,6 +117,10 @@ pub enum Place {
         /// The weight table entry holding the initial contents.
         initial: Option<u32>,
     },
+    /// CUDA: words by which the blocks of a launch, or launches that follow each other, count what is done.
+    /// Of constant size; zeros before the first launch, and every kernel that uses them leaves zeros
+    /// behind, so that no step has to clear them.
+    Counters,
 }
 
 /// An input or output of the program.
@@ -131,8 +154,36 @@ pub struct Kernel {
     pub block: u32,
     /// CUDA: dynamic shared memory in bytes. CPU: scratch bytes per worker thread.
     pub shared_bytes: u32,
+    /// CUDA: consecutive blocks that form a cluster, as the code says (`__cluster_dims__`); 1 for none.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub cluster: u32,
+    /// CUDA, a persistent kernel, whose blocks take tiles until none is left: how many of its blocks an
+    /// SM holds. A launch then has no more blocks than the device holds at once ([`Kernel::blocks`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks_per_sm: Option<u32>,
     /// What it computes, one line for people.
     pub doc: String,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}
+
+impl Kernel {
+    /// The blocks of a launch on a device of `sm_count` SMs, for a grid of `tiles` blocks in all: as many
+    /// for most kernels; for a persistent one at most what the device holds at once, in whole clusters,
+    /// at least one.
+    pub fn blocks(&self, tiles: u64, sm_count: u32) -> u64 {
+        let Some(per_sm) = self.blocks_per_sm else { return tiles };
+        let cluster = u64::from(self.cluster.max(1));
+        let room = u64::from(sm_count) * u64::from(per_sm);
+        (tiles.min(room) / cluster * cluster).max(cluster)
+    }
 }
 
 /// One launch.
@@ -141,7 +192,8 @@ pub struct Step {
     /// Index into [`Program::kernels`].
     pub kernel: u32,
     /// CUDA: the grid. CPU: the product is the number of tasks, which worker threads take in
-    /// ranges. A zero anywhere means the step is skipped.
+    /// ranges. A zero anywhere means the step is skipped. Of a persistent kernel x is the number of tiles,
+    /// y and z are 1.
     pub grid: [Expr; 3],
     /// What is written where in the parameter block; bytes not covered are zero.
     pub params: Vec<Param>,
@@ -181,6 +233,38 @@ pub enum ParamValue {
     I32(Expr),
     /// 4 bytes: a float, by its bits so that programs compare and serialise exactly.
     F32Bits(u32),
+    /// 128 bytes at a multiple of 64: a tensor map, encoded for the device. CUDA only.
+    TensorMap(Box<TensorMap>),
+}
+
+impl ParamValue {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> u32 {
+        match self {
+            ParamValue::Address { .. } | ParamValue::I64(_) => 8,
+            ParamValue::I32(_) | ParamValue::F32Bits(_) => 4,
+            ParamValue::TensorMap(_) => TENSOR_MAP_BYTES,
+        }
+    }
+
+    /// What its place in the block is a multiple of.
+    pub fn align(&self) -> u32 {
+        match self {
+            ParamValue::TensorMap(_) => TENSOR_MAP_ALIGN,
+            _ => self.bytes(),
+        }
+    }
+
+    /// Every expression in it.
+    pub fn expressions(&self) -> Vec<&Expr> {
+        match self {
+            ParamValue::Address { offset: e, .. } | ParamValue::I64(e) | ParamValue::I32(e) => {
+                vec![e]
+            }
+            ParamValue::F32Bits(_) => Vec::new(),
+            ParamValue::TensorMap(map) => map.expressions().collect(),
+        }
+    }
 }
 
 /// The nested calling convention of the exported module.

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use crate::expr::Expr;
 use crate::program::{
-    BUFFER_ALIGN, MAX_PARAM_BYTES, MAX_SCRATCH_BYTES, ParamValue, Place, Program,
+    BUFFER_ALIGN, Kernel, MAX_BLOCKS_PER_SM, MAX_CLUSTER, MAX_PARAM_BYTES, MAX_SCRATCH_BYTES,
+    Param, ParamValue, Place, Program, Step,
 };
+use crate::{SymbolRange, Target};
 
 /// A rule that a program breaks.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,29 +27,44 @@ impl Program {
     /// Checks every index, offset and expression against the tables they point into. `modules` and
     /// `weights` are the sizes of the target's tables in the manifest.
     pub fn validate(&self, modules: usize, weights: usize) -> Result<(), ProgramError> {
-        let symbols = self.symbols.len();
-        let declared = |place: &str, e: &Expr| {
-            let mut found = Vec::new();
-            e.collect_symbols(&mut found);
-            match found.iter().find(|s| s.0 as usize >= symbols) {
-                Some(s) => fail(place, format!("`{e}` uses undeclared s{}", s.0)),
-                None => Ok(()),
-            }
-        };
         for (i, s) in self.symbols.iter().enumerate() {
             if s.range.min > s.range.max {
                 return fail(format!("symbol {i}"), "its range is empty");
             }
         }
         for (i, g) in self.guards.iter().enumerate() {
-            declared(&format!("guard {i}"), &g.non_negative)?;
+            self.declared(&format!("guard {i}"), &g.non_negative)?;
         }
         for (i, size) in self.arena_slots.iter().enumerate() {
-            declared(&format!("arena slot {i}"), size)?;
+            self.declared(&format!("arena slot {i}"), size)?;
         }
+        self.validate_buffers(weights)?;
+        self.validate_ports()?;
+        for (i, kernel) in self.kernels.iter().enumerate() {
+            validate_kernel(kernel, modules, self.target)
+                .or_else(|reason| fail(format!("kernel {i} (`{}`)", kernel.entry), reason))?;
+        }
+        let ranges: Vec<SymbolRange> = self.symbols.iter().map(|s| s.range).collect();
+        for (i, step) in self.steps.iter().enumerate() {
+            self.validate_step(&format!("step {i} (`{}`)", step.origin), step, &ranges)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses symbols that the program does not have.
+    fn declared(&self, place: &str, e: &Expr) -> Result<(), ProgramError> {
+        let mut found = Vec::new();
+        e.collect_symbols(&mut found);
+        match found.iter().find(|s| s.0 as usize >= self.symbols.len()) {
+            Some(s) => fail(place, format!("`{e}` uses undeclared s{}", s.0)),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_buffers(&self, weights: usize) -> Result<(), ProgramError> {
         for (i, b) in self.buffers.iter().enumerate() {
             let place = format!("buffer {i} (`{}`)", b.name);
-            declared(&place, &b.bytes)?;
+            self.declared(&place, &b.bytes)?;
             let within = |index: u32, len: usize, what: &str| {
                 if (index as usize) < len {
                     return Ok(());
@@ -76,8 +93,22 @@ impl Program {
                 Place::Output(p) => within(*p, self.outputs.len(), "output")?,
                 Place::State { initial: Some(w) } => within(*w, weights, "weight")?,
                 Place::State { initial: None } => {}
+                Place::Counters => {
+                    if !self.target.is_cuda() {
+                        return fail(&*place, "counters are for CUDA targets");
+                    }
+                    if b.bytes.as_const().is_none_or(|n| n < 0) {
+                        let reason =
+                            format!("counters of `{}` bytes; a constant is needed", b.bytes);
+                        return fail(&*place, reason);
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    fn validate_ports(&self) -> Result<(), ProgramError> {
         for (what, ports) in [("input", &self.inputs), ("output", &self.outputs)] {
             let mut names = HashSet::with_capacity(ports.len());
             for (i, port) in ports.iter().enumerate() {
@@ -101,71 +132,109 @@ impl Program {
                     return fail(place, "mutates an input that is not there");
                 }
                 for n in &port.shape {
-                    declared(&place, n)?;
+                    self.declared(&place, n)?;
                 }
-            }
-        }
-        for (i, k) in self.kernels.iter().enumerate() {
-            let place = format!("kernel {i} (`{}`)", k.entry);
-            if k.module as usize >= modules {
-                return fail(place, format!("is in module {} of {modules}", k.module));
-            }
-            if k.param_bytes > MAX_PARAM_BYTES {
-                return fail(place, format!("takes more than {MAX_PARAM_BYTES} parameter bytes"));
-            }
-            if k.shared_bytes > MAX_SCRATCH_BYTES {
-                return fail(place, format!("needs more than {MAX_SCRATCH_BYTES} scratch bytes"));
-            }
-            if k.block == 0 || k.block > 1024 {
-                return fail(place, format!("has {} threads per block", k.block));
-            }
-        }
-        for (i, step) in self.steps.iter().enumerate() {
-            let place = format!("step {i} (`{}`)", step.origin);
-            let Some(kernel) = self.kernels.get(step.kernel as usize) else {
-                return fail(place, format!("names kernel {}", step.kernel));
-            };
-            for e in step.grid.iter().chain([&step.flops]) {
-                declared(&place, e)?;
-            }
-            for b in step.reads.iter().chain(&step.writes) {
-                if *b as usize >= self.buffers.len() {
-                    return fail(place, format!("names buffer {b}"));
-                }
-            }
-            let mut end = 0;
-            for p in &step.params {
-                let size = match &p.value {
-                    ParamValue::Address { buffer, offset } => {
-                        if *buffer as usize >= self.buffers.len() {
-                            return fail(place, format!("names buffer {buffer}"));
-                        }
-                        declared(&place, offset)?;
-                        8
-                    }
-                    ParamValue::I64(e) => {
-                        declared(&place, e)?;
-                        8
-                    }
-                    ParamValue::I32(e) => {
-                        declared(&place, e)?;
-                        4
-                    }
-                    ParamValue::F32Bits(_) => 4,
-                };
-                let last = p.at.checked_add(size);
-                if p.at < end || p.at % size != 0 || last.is_none_or(|e| e > kernel.param_bytes) {
-                    return fail(
-                        place,
-                        format!(
-                            "parameter at byte {} overlaps, is misaligned or is out of range",
-                            p.at
-                        ),
-                    );
-                }
-                end = p.at + size;
             }
         }
         Ok(())
     }
+
+    fn validate_step(
+        &self,
+        place: &str,
+        step: &Step,
+        ranges: &[SymbolRange],
+    ) -> Result<(), ProgramError> {
+        let Some(kernel) = self.kernels.get(step.kernel as usize) else {
+            return fail(place, format!("names kernel {}", step.kernel));
+        };
+        for e in step.grid.iter().chain([&step.flops]) {
+            self.declared(place, e)?;
+        }
+        if kernel.blocks_per_sm.is_some() && !(step.grid[1].is(1) && step.grid[2].is(1)) {
+            let [x, y, z] = &step.grid;
+            return fail(
+                place,
+                format!("has grid [{x}, {y}, {z}]; a persistent kernel's tiles are in x alone"),
+            );
+        }
+        for b in step.reads.iter().chain(&step.writes) {
+            if *b as usize >= self.buffers.len() {
+                return fail(place, format!("names buffer {b}"));
+            }
+        }
+        self.validate_params(place, &step.params, kernel.param_bytes, ranges)
+    }
+
+    /// Checks the values of a parameter block of `block` bytes.
+    fn validate_params(
+        &self,
+        place: &str,
+        params: &[Param],
+        block: u32,
+        ranges: &[SymbolRange],
+    ) -> Result<(), ProgramError> {
+        let mut end = 0;
+        for p in params {
+            let size = p.value.bytes();
+            let align = p.value.align();
+            let last = p.at.checked_add(size).filter(|&last| last <= block);
+            let Some(last) = last.filter(|_| p.at >= end && p.at.is_multiple_of(align)) else {
+                return fail(
+                    place,
+                    format!(
+                        "parameter at byte {} overlaps, is misaligned or is out of range",
+                        p.at
+                    ),
+                );
+            };
+            end = last;
+            if let ParamValue::Address { buffer, .. } = &p.value
+                && *buffer as usize >= self.buffers.len()
+            {
+                return fail(place, format!("names buffer {buffer}"));
+            }
+            for e in p.value.expressions() {
+                self.declared(place, e)?;
+            }
+            if let ParamValue::TensorMap(map) = &p.value {
+                let place = format!("{place}, tensor map at byte {}", p.at);
+                if !self.target.is_cuda() {
+                    return fail(place, "tensor maps are for CUDA targets");
+                }
+                let Some(buffer) = self.buffers.get(map.buffer as usize) else {
+                    return fail(place, format!("names buffer {}", map.buffer));
+                };
+                map.check(ranges, &buffer.bytes).or_else(|reason| fail(place, reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn validate_kernel(kernel: &Kernel, modules: usize, target: Target) -> Result<(), String> {
+    if kernel.module as usize >= modules {
+        return Err(format!("is in module {} of {modules}", kernel.module));
+    }
+    if kernel.param_bytes > MAX_PARAM_BYTES {
+        return Err(format!("takes more than {MAX_PARAM_BYTES} parameter bytes"));
+    }
+    if kernel.shared_bytes > MAX_SCRATCH_BYTES {
+        return Err(format!("needs more than {MAX_SCRATCH_BYTES} scratch bytes"));
+    }
+    if kernel.block == 0 || kernel.block > 1024 {
+        return Err(format!("has {} threads per block", kernel.block));
+    }
+    if kernel.cluster == 0 || kernel.cluster > MAX_CLUSTER {
+        let found = kernel.cluster;
+        return Err(format!("has clusters of {found} blocks; 1 to {MAX_CLUSTER} are allowed"));
+    }
+    if kernel.blocks_per_sm.is_some_and(|n| n == 0 || n > MAX_BLOCKS_PER_SM) {
+        let found = kernel.blocks_per_sm.unwrap_or(0);
+        return Err(format!("has {found} blocks per SM; 1 to {MAX_BLOCKS_PER_SM} are allowed"));
+    }
+    if !target.is_cuda() && (kernel.cluster != 1 || kernel.blocks_per_sm.is_some()) {
+        return Err("clusters and persistent kernels are for CUDA targets".to_owned());
+    }
+    Ok(())
 }

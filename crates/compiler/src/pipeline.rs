@@ -331,11 +331,7 @@ fn pack(
     let mut targets = Vec::new();
     for Compiled { schedule, modules } in compiled {
         let weight_map = stored_at.by_ref().take(schedule.weights.len()).collect();
-        let text = serde_json::to_vec(&schedule.program).map_err(|e| ArtifactError::Invalid {
-            what: "program".into(),
-            reason: e.to_string(),
-        })?;
-        let program = builder.add_section(SectionKind::Program, text);
+        let program = builder.add_program(&schedule.program)?;
         let kernels = match schedule.program.target.is_cuda() {
             true => {
                 let specs = spec_file::encode(&schedule.specs);

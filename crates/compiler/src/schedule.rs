@@ -101,6 +101,8 @@ pub fn build(
                     param_bytes: source.param_bytes,
                     block: source.block,
                     shared_bytes: source.shared_bytes,
+                    cluster: 1,
+                    blocks_per_sm: None,
                     doc: source.doc.clone(),
                 });
                 kernel_of.insert(source.entry.clone(), at);

@@ -307,6 +307,8 @@ mod tests {
             param_bytes,
             block: 128,
             shared_bytes: 0,
+            cluster: 1,
+            blocks_per_sm: None,
             doc: String::new(),
         }
     }

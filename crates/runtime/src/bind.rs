@@ -1,7 +1,9 @@
 //! Binding a program to one call: inputs in order, symbols read off their shapes, every expression evaluated
 //! once. Public for whoever executes programs in another way (`zeroforge verify`).
 
-use zeroforge_artifact::program::{BUFFER_ALIGN, ParamValue, Place, Port, Program};
+use zeroforge_artifact::program::{BUFFER_ALIGN, Param, ParamValue, Place, Port, Program};
+use zeroforge_artifact::Expr;
+use zeroforge_artifact::tensor_map::{self, MAX_DIM, MAX_STRIDE, TensorMap};
 
 use crate::tensor::byte_len;
 use crate::{RunError, Tensor, Weights};
@@ -38,6 +40,35 @@ pub struct BoundStep {
     pub params: usize,
     /// Addresses to patch: word in the block, buffer, byte offset.
     pub addresses: Vec<(usize, u32, u64)>,
+    /// Tensor maps to encode.
+    pub maps: Vec<BoundMap>,
+}
+
+/// A tensor map with numbers: the arguments of `cuTensorMapEncodeTiled` but for the buffer's address.
+#[derive(Clone, Debug)]
+pub struct BoundMap {
+    /// First word of the 128 bytes in the block.
+    pub word: usize,
+    /// Buffer, by index.
+    pub buffer: u32,
+    /// Where element 0 is in it, in bytes.
+    pub offset: u64,
+    /// Element type.
+    pub data_type: tensor_map::DataType,
+    /// Elements per dimension, innermost first.
+    pub dims: Vec<u64>,
+    /// Bytes between elements of dimension 1, 2, ...
+    pub strides: Vec<u64>,
+    /// Elements that a box spans.
+    pub box_dims: Vec<u32>,
+    /// Every how many elements are copied.
+    pub element_strides: Vec<u32>,
+    /// How a box lies in shared memory.
+    pub swizzle: tensor_map::Swizzle,
+    /// How much the L2 cache fetches at a time.
+    pub l2_promotion: tensor_map::L2Promotion,
+    /// The address of element 0 that the words in [`Bound::params`] were encoded for.
+    pub(crate) encoded: Option<u64>,
 }
 
 /// `f32 [s0, 128]` with the program's symbol names.
@@ -181,9 +212,38 @@ pub fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
         let kernel = &program.kernels[step.kernel as usize];
         let first = params.len();
         params.resize(first + kernel.param_bytes.div_ceil(8) as usize, 0);
-        let block = &mut params[first..];
-        let mut addresses = Vec::new();
-        for p in &step.params {
+        let binder = Binder { symbols: &symbols, buffer_bytes: &buffer_bytes, origin: &step.origin };
+        let (addresses, maps) = binder.params(&step.params, &mut params[first..])?;
+        steps.push(BoundStep {
+            step: index,
+            kernel: step.kernel as usize,
+            grid,
+            params: first,
+            addresses,
+            maps,
+        });
+    }
+    Ok(Bound { symbols, arena_bytes, slots, buffer_bytes, outputs, steps, params })
+}
+
+/// Binds the parameter block of one step.
+struct Binder<'a> {
+    symbols: &'a [i64],
+    buffer_bytes: &'a [u64],
+    /// The step, for messages.
+    origin: &'a str,
+}
+
+impl Binder<'_> {
+    /// Writes values into a block and returns what depends on where buffers are.
+    #[expect(clippy::type_complexity, reason = "two fields of the step, as they are")]
+    fn params(
+        &self,
+        params: &[Param],
+        block: &mut [u64],
+    ) -> Result<(Vec<(usize, u32, u64)>, Vec<BoundMap>), RunError> {
+        let (mut addresses, mut maps) = (Vec::new(), Vec::new());
+        for p in params {
             let word = p.at as usize / 8;
             let half = |value: u32, old: u64| {
                 let shift = p.at % 8 * 8;
@@ -191,39 +251,96 @@ pub fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
             };
             match &p.value {
                 ParamValue::Address { buffer, offset } => {
-                    let offset =
-                        size(|| format!("an offset of `{}`", step.origin), offset.eval(&symbols)?)?;
-                    if offset > buffer_bytes[*buffer as usize] {
+                    let what = || format!("an offset of `{}`", self.origin);
+                    let offset = size(what, offset.eval(self.symbols)?)?;
+                    if offset > self.buffer_bytes[*buffer as usize] {
                         return Err(RunError::Size {
-                            what: format!("an offset of `{}`", step.origin),
+                            what: what(),
                             value: offset as i64,
                             reason: "that is behind the end of its buffer",
                         });
                     }
                     addresses.push((word, *buffer, offset));
                 }
-                ParamValue::I64(e) => block[word] = e.eval(&symbols)?.cast_unsigned(),
+                ParamValue::I64(e) => block[word] = e.eval(self.symbols)?.cast_unsigned(),
                 ParamValue::I32(e) => {
-                    let value = e.eval(&symbols)?;
+                    let value = e.eval(self.symbols)?;
                     let narrow = i32::try_from(value).map_err(|_| RunError::Size {
-                        what: format!("a parameter of `{}`", step.origin),
+                        what: format!("a parameter of `{}`", self.origin),
                         value,
                         reason: "it must fit 32 bits",
                     })?;
                     block[word] = half(narrow.cast_unsigned(), block[word]);
                 }
                 ParamValue::F32Bits(bits) => block[word] = half(*bits, block[word]),
+                ParamValue::TensorMap(map) => maps.push(self.map(word, map)?),
             }
         }
-        steps.push(BoundStep {
-            step: index,
-            kernel: step.kernel as usize,
-            grid,
-            params: first,
-            addresses,
-        });
+        Ok((addresses, maps))
     }
-    Ok(Bound { symbols, arena_bytes, slots, buffer_bytes, outputs, steps, params })
+
+    /// Evaluates a tensor map and checks what the program's validation could not.
+    fn map(&self, word: usize, map: &TensorMap) -> Result<BoundMap, RunError> {
+        let refuse = |argument: String, value: i64, rule: &'static str| RunError::TensorMap {
+            origin: self.origin.to_owned(),
+            at: word * 8,
+            argument,
+            value,
+            rule,
+        };
+        let within = |argument: &dyn Fn() -> String, e: &Expr, least: i64, most: i64, rule| {
+            let value = e.eval(self.symbols)?;
+            if value < least || value > most {
+                return Err(refuse(argument(), value, rule));
+            }
+            Ok(value.cast_unsigned())
+        };
+        let bytes = self.buffer_bytes[map.buffer as usize];
+        let most = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let rule = "it lies in its buffer";
+        let offset = within(&|| "the start".to_owned(), &map.offset, 0, most, rule)?;
+        let mut dims = Vec::with_capacity(map.rank());
+        for (i, dim) in map.dims.iter().enumerate() {
+            let argument = || format!("dimension {i}");
+            dims.push(within(&argument, dim, 1, MAX_DIM, "1 to 2^32 elements are allowed")?);
+        }
+        let mut strides = Vec::with_capacity(map.strides.len());
+        for (i, stride) in map.strides.iter().enumerate() {
+            let argument = || format!("the stride of dimension {}", i + 1);
+            let rule = "0 to 2^40 - 1 bytes are allowed";
+            strides.push(within(&argument, stride, 0, MAX_STRIDE - 1, rule)?);
+        }
+        within(&|| "the end".to_owned(), &map.end(), 0, most, rule)?;
+        Ok(BoundMap {
+            word,
+            buffer: map.buffer,
+            offset,
+            data_type: map.data_type,
+            dims,
+            strides,
+            box_dims: map.box_dims.clone(),
+            element_strides: map.element_strides.clone(),
+            swizzle: map.swizzle,
+            l2_promotion: map.l2_promotion,
+            encoded: None,
+        })
+    }
+}
+
+/// The blocks that a step launches on a device of so many SMs.
+pub fn blocks(program: &Program, step: &BoundStep, sm_count: u32) -> Result<u32, RunError> {
+    let kernel = &program.kernels[step.kernel];
+    let tiles = step.grid.iter().fold(1u64, |p, &g| p.saturating_mul(g));
+    let blocks = kernel.blocks(tiles, sm_count);
+    let what = || format!("the grid of `{}`", program.steps[step.step].origin);
+    if !blocks.is_multiple_of(u64::from(kernel.cluster)) {
+        return Err(RunError::Grid { what: what(), blocks, rule: "not whole clusters" });
+    }
+    // The limit of a grid's x dimension (CUDA C++ Programming Guide, 20.2).
+    u32::try_from(blocks)
+        .ok()
+        .filter(|&n| n <= i32::MAX as u32)
+        .ok_or_else(|| RunError::Grid { what: what(), blocks, rule: "more than 2^31 - 1" })
 }
 
 /// Brings inputs into the program's order.

@@ -82,6 +82,30 @@ pub enum RunError {
         /// Why that cannot be.
         reason: &'static str,
     },
+    /// A grid that no device launches.
+    #[error("{what} has {blocks} blocks, {rule}")]
+    Grid {
+        /// The grid.
+        what: String,
+        /// Its blocks.
+        blocks: u64,
+        /// What is wrong with the number.
+        rule: &'static str,
+    },
+    /// A tensor map that cannot be encoded for the sizes or addresses of a call.
+    #[error("the tensor map at byte {at} of the parameters of `{origin}`: {argument} is {value}; {rule}")]
+    TensorMap {
+        /// The step.
+        origin: String,
+        /// Its place in the parameter block, in bytes.
+        at: usize,
+        /// Which argument.
+        argument: String,
+        /// Its value.
+        value: i64,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// An external weight is missing or not what the artifact was built with.
     #[error("weight `{name}`: {reason}")]
     Weight {

@@ -13,6 +13,7 @@ mod verify;
 
 use zeroforge_compiler::reference::Fault;
 use zeroforge_compiler::spec_file::SpecError;
+use zeroforge_emulator::tensor_map::TensorMapError;
 use zeroforge_emulator::{LaunchError, LoadError, MemoryError};
 use zeroforge_runtime::RunError;
 
@@ -63,6 +64,16 @@ pub enum VerifyError {
         origin: String,
         /// Why.
         source: LaunchError,
+    },
+    /// A tensor map that cannot be encoded.
+    #[error("step {step} (`{origin}`): a tensor map: {source}")]
+    TensorMap {
+        /// Index of the step.
+        step: usize,
+        /// What it computes.
+        origin: String,
+        /// Why.
+        source: TensorMapError,
     },
     /// A launch for which there is no reference.
     #[error("step {step} (`{origin}`): {source}")]

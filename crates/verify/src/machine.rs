@@ -17,7 +17,11 @@ use zeroforge_compiler::kernel_spec::KernelSpec;
 use zeroforge_compiler::reference::{self, Output, Values, Verdict, judge};
 use zeroforge_compiler::spec_file;
 use zeroforge_emulator::{Device, DeviceMemory, LaunchConfig, Report, launch};
-use zeroforge_runtime::bind::{Bound, BoundStep, bind, bind_symbols, check_weights, order_inputs};
+use zeroforge_emulator::tensor_map::{
+    DataType, Interleave, L2Promotion, OobFill, Swizzle, TENSOR_MAP_BYTES, TensorMap, TensorMapError,
+    TiledArguments,
+};
+use zeroforge_runtime::bind::{Bound, BoundMap, BoundStep, bind, bind_symbols, blocks, check_weights, order_inputs};
 use zeroforge_runtime::{Model, RunError, Tensor, Weights};
 
 use crate::VerifyError;
@@ -78,8 +82,9 @@ pub struct Machine {
     weights: Weights,
     engine: Engine,
     memory: DeviceMemory,
+    device: Device,
     weight_addresses: Vec<u64>,
-    /// Mutable buffers by index: address and size.
+    /// Mutable buffers and counters by index: address and size.
     states: BTreeMap<u32, (u64, usize)>,
 }
 
@@ -170,11 +175,24 @@ impl Machine {
             memory.write(address, bytes)?;
             weight_addresses.push(address);
         }
-        let states = BTreeMap::new();
-        let mut machine =
-            Machine { program, specs, weights, engine, memory, weight_addresses, states };
+        let mut machine = Machine {
+            program,
+            specs,
+            weights,
+            engine,
+            memory,
+            device: Device::default(),
+            weight_addresses,
+            states: BTreeMap::new(),
+        };
         machine.reset()?;
         Ok(machine)
+    }
+
+    /// Emulates a card of so many SMs. Persistent kernels have a grid of that size: with few of them each
+    /// block takes many tiles.
+    pub fn set_sms(&mut self, sms: u32) {
+        self.device = Device::hopper(sms);
     }
 
     /// The program.
@@ -198,11 +216,15 @@ impl Machine {
             self.memory.free(address)?;
         }
         for (i, buffer) in self.program.buffers.iter().enumerate() {
-            let Place::State { initial } = &buffer.place else { continue };
+            let initial = match &buffer.place {
+                Place::State { initial } => *initial,
+                Place::Counters => None,
+                _ => continue,
+            };
             let size = buffer.bytes.eval(&[]).map_err(RunError::from)?;
             let bytes = usize::try_from(size).unwrap_or(0);
             let address = self.memory.alloc(bytes.max(1) as u64)?;
-            match self.weights.initial(&buffer.name, *initial, size)? {
+            match self.weights.initial(&buffer.name, initial, size)? {
                 Some(source) => self.memory.write(address, source)?,
                 None => self.memory.fill(address, &[0], bytes as u64)?,
             }
@@ -264,7 +286,7 @@ impl Machine {
             }
         }
         for (buffer, &address) in self.program.buffers.iter().zip(&addresses) {
-            if !matches!(buffer.place, Place::Weight(_) | Place::State { .. }) {
+            if !matches!(buffer.place, Place::Weight(_) | Place::State { .. } | Place::Counters) {
                 self.memory.free(address)?;
             }
         }
@@ -279,7 +301,9 @@ impl Machine {
         {
             addresses.push(match buffer.place {
                 Place::Weight(w) => self.weight_addresses[w as usize],
-                Place::State { .. } => self.states.get(&(i as u32)).map_or(0, |s| s.0),
+                Place::State { .. } | Place::Counters => {
+                    self.states.get(&(i as u32)).map_or(0, |s| s.0)
+                }
                 Place::Input(p) => {
                     let address = self.memory.alloc(bytes)?;
                     self.memory.write(address, inputs[p as usize].bytes())?;
@@ -305,10 +329,22 @@ impl Machine {
         for &(word, buffer, offset) in &step.addresses {
             block[word] = addresses[buffer as usize] + offset;
         }
+        for map in &step.maps {
+            let address = addresses[map.buffer as usize] + map.offset;
+            let encoded = encode(map, address).map_err(|source| VerifyError::TensorMap {
+                step: step.step,
+                origin: info.origin.clone(),
+                source,
+            })?;
+            for (word, bytes) in block[map.word..].iter_mut().zip(encoded.as_chunks::<8>().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+        }
         let mut params: Vec<u8> = block.iter().flat_map(|w| w.to_le_bytes()).collect();
         params.truncate(kernel.param_bytes as usize);
 
         let mut touched: Vec<u32> = step.addresses.iter().map(|a| a.1).collect();
+        touched.extend(step.maps.iter().map(|m| m.buffer));
         touched.extend(info.writes.iter().copied());
         touched.sort_unstable();
         touched.dedup();
@@ -386,19 +422,18 @@ impl Machine {
     ) -> Result<Report, VerifyError> {
         let kernel = &self.program.kernels[step.kernel];
         // As a session launches: one dimension.
-        let blocks = step.grid.iter().fold(1u64, |p, &g| p.saturating_mul(g));
+        let blocks = blocks(&self.program, step, self.device.sm_count)?;
         let limits = program.kernel(&kernel.entry).map(|k| k.limits.required_cluster);
         let config = LaunchConfig {
-            grid: [u32::try_from(blocks).unwrap_or(u32::MAX), 1, 1],
+            grid: [blocks, 1, 1],
             block: [kernel.block, 1, 1],
             cluster: limits.flatten().unwrap_or([1, 1, 1]),
             dynamic_shared: kernel.shared_bytes,
             params,
         };
-        let device = Device::default();
-        launch(program, &kernel.entry, &config, &self.memory, &device, options).map_err(|source| {
-            VerifyError::Launch { step: step.step, origin: origin.to_owned(), source }
-        })
+        launch(program, &kernel.entry, &config, &self.memory, &self.device, options).map_err(
+            |source| VerifyError::Launch { step: step.step, origin: origin.to_owned(), source },
+        )
     }
 
     /// Writes what the plain computation gives.
@@ -429,6 +464,28 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// A tensor map of the emulated card.
+fn encode(map: &BoundMap, address: u64) -> Result<[u8; TENSOR_MAP_BYTES], TensorMapError> {
+    let unknown = |argument| TensorMapError::Unsupported {
+        argument,
+        reason: "the emulator does not know it".to_owned(),
+    };
+    let map = TensorMap::tiled(&TiledArguments {
+        dtype: DataType::from_raw(map.data_type.raw()).ok_or(unknown("tensorDataType"))?,
+        address,
+        dims: &map.dims,
+        strides: &map.strides,
+        box_dims: &map.box_dims,
+        element_strides: &map.element_strides,
+        interleave: Interleave::None,
+        swizzle: Swizzle::from_raw(map.swizzle.raw()).ok_or(unknown("swizzle"))?,
+        l2_promotion: L2Promotion::from_raw(map.l2_promotion.raw())
+            .ok_or(unknown("l2Promotion"))?,
+        oob_fill: OobFill::Zero,
+    })?;
+    Ok(map.encode())
 }
 
 /// Changes outside of what the reference writes.

@@ -39,6 +39,9 @@ pub struct Options {
     pub kernel: Option<String>,
     /// Which steps of a kernel are checked.
     pub steps: Steps,
+    /// SMs of the emulated card; 132 if not given. Blocks of persistent kernels take more tiles each, the
+    /// fewer there are.
+    pub sms: Option<u32>,
     /// Host threads; 0 for all cores.
     pub threads: usize,
     /// Files with weights that the artifact does not hold.
@@ -118,6 +121,9 @@ pub fn verify(
 ) -> Result<Summary, VerifyError> {
     let start = Instant::now();
     let mut machine = Machine::emulator(model, &options.weights)?;
+    if let Some(sms) = options.sms {
+        machine.set_sms(sms);
+    }
     let program = machine.program();
     let mut results: Vec<KernelResult> = program
         .kernels

@@ -88,6 +88,8 @@ impl CpuDevice {
                     Some((_, tensor)) => of(tensor)?,
                     None => 0,
                 },
+                // Validation leaves them to CUDA targets.
+                Place::Counters => 0,
             });
         }
         Ok(addresses)

@@ -8,8 +8,9 @@ use zeroforge_artifact::manifest::ModuleEntry;
 use zeroforge_artifact::program::{BUFFER_ALIGN, Place, Program};
 use zeroforge_artifact::{ArtifactError, Target};
 
-use super::driver::{Gpu, Kernel, Memory, Stream, launch_failed};
+use super::driver::{Gpu, Kernel, Memory, Stream, encode_tensor_map, launch_failed};
 use super::software;
+use crate::bind::blocks;
 use crate::device::{Call, Device, StepTime, Weights, check_size};
 use crate::{Model, RunError};
 
@@ -48,6 +49,7 @@ pub(crate) struct CudaDevice {
     /// All weights in one allocation, and where each starts.
     weights: Memory,
     offsets: Vec<u64>,
+    /// Mutable buffers and counters, by buffer.
     states: Vec<(u32, Memory)>,
     arena: Memory,
     /// Copies of the caller's inputs and outputs, by port; grown as calls need.
@@ -137,7 +139,7 @@ impl CudaDevice {
                     check_size(&call.outputs[p as usize], &buffer.name, bytes)?;
                     self.outputs[p as usize].address
                 }
-                Place::State { .. } => self
+                Place::State { .. } | Place::Counters => self
                     .states
                     .iter()
                     .find(|(b, m)| *b == i as u32 && m.bytes as u64 == bytes)
@@ -157,10 +159,14 @@ impl Device for CudaDevice {
         self.gpu.make_current()?;
         self.states.clear();
         for (i, buffer) in program.buffers.iter().enumerate() {
-            let Place::State { initial } = &buffer.place else { continue };
+            let initial = match &buffer.place {
+                Place::State { initial } => *initial,
+                Place::Counters => None,
+                _ => continue,
+            };
             let bytes = buffer.bytes.eval(&[])?;
             let memory = self.gpu.alloc(usize::try_from(bytes).unwrap_or(0))?;
-            match weights.initial(&buffer.name, *initial, bytes)? {
+            match weights.initial(&buffer.name, initial, bytes)? {
                 Some(source) => self.stream.upload(&memory, 0, source)?,
                 None => self.stream.clear(&memory)?,
             }
@@ -195,20 +201,23 @@ impl Device for CudaDevice {
         }
         let addresses = self.addresses(&call)?;
         let bound = &mut *call.bound;
-        for step in &bound.steps {
+        for step in &mut bound.steps {
             for &(word, buffer, offset) in &step.addresses {
                 bound.params[step.params + word] = addresses[buffer as usize] + offset;
             }
             let kernel = &call.program.kernels[step.kernel];
             let origin = &call.program.steps[step.step].origin;
-            let blocks = step.grid.iter().fold(1u64, |p, &g| p.saturating_mul(g));
-            // The limit of a grid's x dimension (CUDA C++ Programming Guide, 20.2).
-            let grid = u32::try_from(blocks).ok().filter(|&g| g <= i32::MAX as u32);
-            let grid = grid.ok_or_else(|| RunError::Size {
-                what: format!("the grid of `{origin}`"),
-                value: i64::try_from(blocks).unwrap_or(i64::MAX),
-                reason: "a grid has at most 2^31 - 1 blocks",
-            })?;
+            for map in &mut step.maps {
+                let address = addresses[map.buffer as usize] + map.offset;
+                // The sizes are those of the binding; only memory that moved asks for a new map.
+                if map.encoded != Some(address) {
+                    let words = encode_tensor_map(map, address, origin)?;
+                    let at = step.params + map.word;
+                    bound.params[at..at + words.len()].copy_from_slice(&words);
+                    map.encoded = Some(address);
+                }
+            }
+            let grid = blocks(call.program, step, self.gpu.sm_count)?;
             let words = kernel.param_bytes.div_ceil(8) as usize;
             let params = &bound.params[step.params..step.params + words];
             let start = call.profile.is_some().then(Instant::now);
@@ -245,7 +254,10 @@ impl Device for CudaDevice {
                     self.stream.download(to, &self.inputs[p as usize], 0)?;
                 }
                 // An output that is state or a weight is read from there.
-                Place::State { .. } | Place::Weight(_) | Place::Arena { .. } => {}
+                Place::State { .. }
+                | Place::Counters
+                | Place::Weight(_)
+                | Place::Arena { .. } => {}
             }
         }
         Ok(())

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use zeroforge_artifact::tensor_map::{self, STRIDE_ALIGN};
+
 use crate::RunError;
+use crate::bind::BoundMap;
 
 /// Dynamic shared memory that a kernel may use without asking (CUDA C++ Programming Guide, 20.1).
 const DEFAULT_SHARED_BYTES: u32 = 48 * 1024;
@@ -39,6 +42,8 @@ pub(crate) struct Gpu {
     pub(crate) name: String,
     /// Major and minor compute capability.
     pub(crate) capability: (u32, u32),
+    /// Streaming multiprocessors, of a slice its own.
+    pub(crate) sm_count: u32,
 }
 
 // SAFETY: a context may be used from any thread that makes it current, which every call here does
@@ -72,11 +77,12 @@ impl Gpu {
         use sys::CUdevice_attribute as A;
         let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let sm_count = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let name = result::device::get_name(device).map_err(failed("asking for the GPU's name"))?;
         // SAFETY: as above; released when the value is dropped.
         let context = unsafe { result::primary_ctx::retain(device) }
             .map_err(failed("making a context on the GPU"))?;
-        Ok(Arc::new(Gpu { device, context, name, capability: (major, minor) }))
+        Ok(Arc::new(Gpu { device, context, name, capability: (major, minor), sm_count }))
     }
 
     /// Makes the context current on this thread; everything below needs that.
@@ -280,6 +286,87 @@ impl Drop for Memory {
             // before they drop memory.
             let _ = unsafe { result::free_sync(self.address) };
         }
+    }
+}
+
+/// The 128 bytes of a tensor map whose element 0 is at `address`, as 8-byte words. The context is current.
+///
+/// # Errors
+/// The argument that the driver will not have. It does not say which; [`BoundMap`] was checked against its
+/// rules, so that what is left is the address.
+pub(crate) fn encode_tensor_map(
+    map: &BoundMap,
+    address: u64,
+    origin: &str,
+) -> Result<[u64; 16], RunError> {
+    if !address.is_multiple_of(STRIDE_ALIGN) {
+        return Err(RunError::TensorMap {
+            origin: origin.to_owned(),
+            at: map.word * 8,
+            argument: "the address".to_owned(),
+            value: address.cast_signed(),
+            rule: "it must be a multiple of 16",
+        });
+    }
+    let mut encoded = sys::CUtensorMap_st { opaque: [0; 16] };
+    // SAFETY: the lists have as many values as the driver reads, rank or rank - 1, which the program's
+    // validation checked; `encoded` is where it writes. It reads no device memory.
+    let result = unsafe {
+        sys::cuTensorMapEncodeTiled(
+            &mut encoded,
+            data_type(map.data_type),
+            map.dims.len() as u32,
+            address as *mut c_void,
+            map.dims.as_ptr(),
+            map.strides.as_ptr(),
+            map.box_dims.as_ptr(),
+            map.element_strides.as_ptr(),
+            sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            swizzle(map.swizzle),
+            l2_promotion(map.l2_promotion),
+            sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+    };
+    let what = format!("encoding the tensor map at byte {} of `{origin}`", map.word * 8);
+    result.result().map_err(failed(what))?;
+    Ok(encoded.opaque)
+}
+
+fn data_type(dtype: tensor_map::DataType) -> sys::CUtensorMapDataType {
+    use sys::CUtensorMapDataType as T;
+    use tensor_map::DataType as D;
+    match dtype {
+        D::U8 => T::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+        D::U16 => T::CU_TENSOR_MAP_DATA_TYPE_UINT16,
+        D::U32 => T::CU_TENSOR_MAP_DATA_TYPE_UINT32,
+        D::I32 => T::CU_TENSOR_MAP_DATA_TYPE_INT32,
+        D::U64 => T::CU_TENSOR_MAP_DATA_TYPE_UINT64,
+        D::I64 => T::CU_TENSOR_MAP_DATA_TYPE_INT64,
+        D::F16 => T::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        D::F32 => T::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+        D::F64 => T::CU_TENSOR_MAP_DATA_TYPE_FLOAT64,
+        D::Bf16 => T::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        D::Tf32 => T::CU_TENSOR_MAP_DATA_TYPE_TFLOAT32,
+    }
+}
+
+fn swizzle(swizzle: tensor_map::Swizzle) -> sys::CUtensorMapSwizzle {
+    use sys::CUtensorMapSwizzle as T;
+    match swizzle {
+        tensor_map::Swizzle::None => T::CU_TENSOR_MAP_SWIZZLE_NONE,
+        tensor_map::Swizzle::Bytes32 => T::CU_TENSOR_MAP_SWIZZLE_32B,
+        tensor_map::Swizzle::Bytes64 => T::CU_TENSOR_MAP_SWIZZLE_64B,
+        tensor_map::Swizzle::Bytes128 => T::CU_TENSOR_MAP_SWIZZLE_128B,
+    }
+}
+
+fn l2_promotion(promotion: tensor_map::L2Promotion) -> sys::CUtensorMapL2promotion {
+    use sys::CUtensorMapL2promotion as T;
+    match promotion {
+        tensor_map::L2Promotion::None => T::CU_TENSOR_MAP_L2_PROMOTION_NONE,
+        tensor_map::L2Promotion::Bytes64 => T::CU_TENSOR_MAP_L2_PROMOTION_L2_64B,
+        tensor_map::L2Promotion::Bytes128 => T::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+        tensor_map::L2Promotion::Bytes256 => T::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
     }
 }
 
