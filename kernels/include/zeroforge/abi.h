@@ -42,6 +42,34 @@ typedef struct zf_gemm_params {
     zf_operand extra[ZF_MAX_EPILOGUE_OPERANDS];
 } zf_gemm_params;
 
+/* C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]) by tensor copies and wgmma
+ * (kernels/gemm/). The maps' coordinates, innermost first: a {k, m, b1, b0} or {m, k, b1, b0}, b {k, n, b1, b0}
+ * or {n, k, b1, b0}, c {n, m, b1, b0} or, transposed, {m, n, b1, b0}. Convolutions: a {channel, x, y, z, image},
+ * b {channel, tap, filter}, c {filter, x, y, z, image}. */
+typedef struct zf_tensor_gemm_params {
+    zf_tensor_map a_map;
+    zf_tensor_map b_map;
+    zf_tensor_map c_map; /* where the kernel stores by tensor copies */
+    zf_operand c;        /* strides {b0, b1, row, column} */
+    zf_operand extra[ZF_MAX_EPILOGUE_OPERANDS];
+    zf_operand a_scale; /* f32, strides {b0, b1, row, block of k} */
+    zf_operand b_scale; /* f32, strides {b0, b1, block of columns, block of k} */
+    uint64_t row_squares; /* f32 [b0, b1, row, tile of columns] */
+    uint64_t group_ends;  /* int32 [groups]: rows of A up to the end of each group */
+    uint64_t partials;    /* f32: sums of parts of K */
+    uint64_t counters;    /* int32, zero before and after */
+    int32_t batch[2];
+    int32_t a_batch[2]; /* 1 where the operand has the batch axis, 0 where it is shared */
+    int32_t b_batch[2];
+    int32_t m;
+    int32_t n; /* columns of C */
+    int32_t k; /* of a convolution: channels */
+    int32_t groups;
+    int32_t band;      /* row tiles that are walked together */
+    int32_t output[4]; /* of a convolution: x, y, z, images */
+    int32_t reserved;
+} zf_tensor_gemm_params;
+
 /* O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask
  * {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff
  * j <= qpos (causal kernels) and j > qpos - window (window kernels). */
