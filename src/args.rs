@@ -68,6 +68,26 @@ Examples:
   zeroforge --json verify model.zfa"
     )]
     Verify(VerifyArgs),
+    /// Report what machine code shows: registers, loops, shadows of wgmma, bounds, and a predicted timeline.
+    #[command(
+        long_about = "\
+Report what the machine code of device kernels shows, with no GPU: a .cubin, CUDA C++ (.cu, compiled by NVRTC), or the
+kernels of an artifact (.zfa).
+
+Registers, stack, spills, occupancy; each loop with its instructions by unit, what lies in the shadow of which
+group of matrix products, its barriers, and the least cycles of each unit. Needs the disassembler of
+`zeroforge toolchain install --sass`. What the report means: docs/analyze.md.
+
+A gate file (TOML) states limits; exit code 10 says that one is not kept.",
+        after_help = "\
+Examples:
+  zeroforge analyze kernel.cu
+  zeroforge analyze model.zfa --kernel attention
+  zeroforge analyze --compare ours.cubin theirs.cubin --kernel fwd --kernel device_kernel
+  zeroforge --json analyze kernel.cubin --shared 196608
+  zeroforge analyze kernel.cu --gate limits.toml"
+    )]
+    Analyze(AnalyzeArgs),
     /// Run one kernel on an emulated Hopper, with every checker on.
     #[command(
         long_about = "\
@@ -451,6 +471,34 @@ pub(crate) struct EmulateArgs {
     /// Warp instructions after which the launch is stopped as endless.
     #[arg(long, value_name = "N", default_value_t = 20_000_000_000)]
     pub(crate) budget: u64,
+    /// Folder with headers for a .cu file; its own folder is searched anyway.
+    #[arg(short = 'I', long, value_name = "DIR")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Another option for the CUDA compiler, such as -DTILE=64.
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub(crate) nvrtc: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    /// Machine code (.cubin), CUDA C++ (.cu) or an artifact (.zfa); two with --compare.
+    #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Put two kernels side by side: of two files, or two of one file.
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Only kernels with these words in their name or description; with --compare once for each side.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernel: Vec<String>,
+    /// Threads per block; what the code states if not given, else 128.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Bytes of dynamic shared memory of a launch; an artifact states its own.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shared: Option<u64>,
+    /// Limits that must be kept (docs/analyze.md).
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    pub(crate) gate: Option<PathBuf>,
     /// Folder with headers for a .cu file; its own folder is searched anyway.
     #[arg(short = 'I', long, value_name = "DIR")]
     pub(crate) include: Vec<PathBuf>,

@@ -7,6 +7,7 @@ use zeroforge_compiler::cuda::CudaCompileError;
 use zeroforge_compiler::pipeline::CompileError;
 use zeroforge_import::ImportError;
 use zeroforge_runtime::RunError;
+use zeroforge_sass::SassError;
 use zeroforge_verify::VerifyError;
 
 /// A tool that is missing or failed, with what to do.
@@ -178,6 +179,14 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
             return match e {
                 CudaCompileError::Failed { .. } => Exit::BadModel,
                 _ => Exit::Toolchain,
+            };
+        }
+        if let Some(e) = cause.downcast_ref::<SassError>() {
+            return match e {
+                SassError::Cubin(_) | SassError::Text { .. } => Exit::BadModel,
+                SassError::NoKernel { .. } => Exit::Usage,
+                SassError::Run { .. } | SassError::Disassembler(_) => Exit::Toolchain,
+                SassError::Io(_) => Exit::Io,
             };
         }
         if cause.downcast_ref::<ToolchainError>().is_some() {

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Compile(args) => commands::compile::run(&args, &output),
         Command::Run(args) => commands::run::run(&args, &output),
         Command::Verify(args) => commands::verify::run(&args, &output),
+        Command::Analyze(args) => commands::analyze::run(&args, &output),
         Command::Emulate(args) => commands::emulate::run(&args, &output),
         Command::Inspect(args) => commands::inspect::run(&args, &output),
         Command::Bench(args) => commands::bench::run(&args, &output),

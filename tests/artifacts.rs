@@ -30,13 +30,26 @@ fn version_1_1_opens_verifies_and_runs() {
     // The processor's kernels are not listed, the GPU's are.
     assert!(model.artifact().kernel_specs(0).unwrap().is_none());
     let specs = model.artifact().kernel_specs(1).unwrap().unwrap();
-    let kernels = model.artifact().program(1).unwrap().kernels;
-    let specs = zeroforge_compiler::spec_file::decode(specs, &kernels).unwrap();
-    assert_eq!(specs.len(), 2);
+    let program = model.artifact().program(1).unwrap();
+    let specs = zeroforge_compiler::spec_file::decode(specs, &program).unwrap();
+    assert_eq!((specs.kernels.len(), specs.arguments.len()), (2, 0));
     // And they are still what the kernels compute.
     let options = zeroforge_verify::Options::default();
     let summary = zeroforge_verify::verify(&model, &options, &mut |_| {}).unwrap();
     assert!(summary.passed() && summary.kernels.len() == 2, "{summary:?}");
+}
+
+/// What 1.2 added is all in one program; it has no code for processors.
+#[test]
+fn version_1_2_opens_and_verifies() {
+    let options = OpenOptions { verify_all: true, ..OpenOptions::default() };
+    let model = Model::open(&kept("v1.2/product.zfa"), &options).unwrap();
+    let program = model.artifact().program(0).unwrap();
+    assert_eq!(program.minor_version(), 2);
+    assert_eq!((program.kernels[0].cluster, program.kernels[0].blocks_per_sm), (2, Some(1)));
+    let options = zeroforge_verify::Options { sms: Some(4), ..Default::default() };
+    let summary = zeroforge_verify::verify(&model, &options, &mut |_| {}).unwrap();
+    assert!(summary.passed() && summary.kernels.len() == 1, "{summary:?}");
 }
 
 fn opens_verifies_and_runs(folder: &str) -> Model {
@@ -76,30 +89,47 @@ fn read_with_python(path: &Path) -> Option<Result<serde_json::Value, String>> {
 
 #[test]
 fn a_reader_made_from_the_specification_agrees() {
-    agrees(&kept("v1/mlp.zfa"));
-    agrees(&kept("v1.1/mlp.zfa"));
+    let weights = ["up.weight", "up.bias", "down.weight", "down.bias"];
+    let mlp =
+        Outline { name: "mlp", signed: true, weights: &weights, shape: ["s0", "12"], code: 2 };
+    agrees(&kept("v1/mlp.zfa"), &mlp);
+    agrees(&kept("v1.1/mlp.zfa"), &mlp);
+    let product =
+        Outline { name: "product", signed: false, weights: &["w"], shape: ["s0", "72"], code: 3 };
+    agrees(&kept("v1.2/product.zfa"), &product);
 }
 
-fn agrees(path: &Path) {
+/// What is known of an artifact.
+struct Outline<'a> {
+    name: &'a str,
+    signed: bool,
+    weights: &'a [&'a str],
+    /// Of input `x`.
+    shape: [&'a str; 2],
+    /// A section that holds code.
+    code: usize,
+}
+
+fn agrees(path: &Path, known: &Outline<'_>) {
     let Some(outline) = read_with_python(path) else { return };
     let outline = outline.unwrap();
-    assert_eq!(outline["name"], "mlp");
-    assert_eq!(outline["signed"], true);
-    let weights = ["up.weight", "up.bias", "down.weight", "down.bias"];
-    assert_eq!(outline["weights"], serde_json::json!(weights));
+    assert_eq!(outline["name"], known.name);
+    assert_eq!(outline["signed"], known.signed);
+    assert_eq!(outline["weights"], serde_json::json!(known.weights));
     let model = Model::open(path, &OpenOptions::default()).unwrap();
     for (i, target) in outline["targets"].as_array().unwrap().iter().enumerate() {
         let program = model.artifact().program(i).unwrap();
         assert_eq!(target["steps"], program.steps.len());
-        assert_eq!(target["ports"]["x"], serde_json::json!(["s0", 12]));
+        let columns: i64 = known.shape[1].parse().unwrap();
+        assert_eq!(target["ports"]["x"], serde_json::json!([known.shape[0], columns]));
     }
-    // It does check: one wrong byte in the code of the first target.
+    // It does check: one wrong byte in the code of a target.
     let mut bytes = std::fs::read(path).unwrap();
-    let code = model.artifact().sections()[2].offset as usize;
+    let code = model.artifact().sections()[known.code].offset as usize;
     bytes[code + 100] ^= 1;
     let folder = tempfile::tempdir().unwrap();
     let damaged = folder.path().join("damaged.zfa");
     std::fs::write(&damaged, bytes).unwrap();
     let reason = read_with_python(&damaged).unwrap().unwrap_err();
-    assert!(reason.contains("section 2: hash"), "{reason}");
+    assert!(reason.contains(&format!("section {}: hash", known.code)), "{reason}");
 }

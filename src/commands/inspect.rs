@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 use zeroforge_artifact::manifest::WeightStorage;
-use zeroforge_artifact::program::{Port, Program};
+use zeroforge_artifact::program::{Kernel, ParamValue, Port, Program, Step};
+use zeroforge_artifact::tensor_map::TensorMap;
 use zeroforge_compiler::pipeline::prepare;
 use zeroforge_graph::{text, view};
 use zeroforge_import::weights::WeightFiles;
@@ -27,6 +28,26 @@ fn describe(program: &Program, port: &Port) -> String {
         })
         .collect();
     format!("{}: {} [{}]", port.name, port.dtype, sizes.join(", "))
+}
+
+/// What a launch of a kernel has beyond a plain grid: `persistent, 1 block per SM, clusters of 2`.
+fn launch_shape(kernel: &Kernel) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(n) = kernel.blocks_per_sm {
+        parts.push(format!("persistent, {n} block{} per SM", if n == 1 { "" } else { "s" }));
+    }
+    if kernel.cluster > 1 {
+        parts.push(format!("clusters of {}", kernel.cluster));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// The tensor maps of a step with their places in its parameter block.
+fn tensor_maps(step: &Step) -> impl Iterator<Item = (u32, &TensorMap)> {
+    step.params.iter().filter_map(|p| match &p.value {
+        ParamValue::TensorMap(map) => Some((p.at, &**map)),
+        _ => None,
+    })
 }
 
 /// The graph of a model, to a file or to standard output.
@@ -111,11 +132,28 @@ pub(crate) fn run(args: &InspectArgs, output: &Output) -> Result<Exit> {
             for step in &program.steps {
                 let kernel = &program.kernels[step.kernel as usize];
                 writeln!(text, "    {}  {}", kernel.doc, step.origin)?;
+                if let Some(shape) = launch_shape(kernel) {
+                    writeln!(text, "      {shape}")?;
+                }
+                for (at, map) in tensor_maps(step) {
+                    let buffer = &program.buffers[map.buffer as usize].name;
+                    writeln!(text, "      tensor map at {at} of `{buffer}`: {map}")?;
+                }
             }
         }
         targets.push(json!({
             "target": entry.target.to_string(),
-            "kernels": program.kernels.iter().map(|k| json!({"entry": k.entry, "doc": k.doc})).collect::<Vec<_>>(),
+            "kernels": program.kernels.iter().map(|k| json!({
+                "entry": k.entry,
+                "doc": k.doc,
+                "block": k.block,
+                "shared_bytes": k.shared_bytes,
+                "cluster": k.cluster,
+                "blocks_per_sm": k.blocks_per_sm,
+            })).collect::<Vec<_>>(),
+            "tensor_maps": program.steps.iter().enumerate().flat_map(|(i, step)| {
+                tensor_maps(step).map(move |(at, map)| json!({"step": i, "at": at, "map": map}))
+            }).collect::<Vec<_>>(),
             "steps": program.steps.len(),
             "inputs": program.inputs,
             "outputs": program.outputs,

@@ -1,5 +1,6 @@
 //! One command, one file.
 
+pub(crate) mod analyze;
 pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod completions;

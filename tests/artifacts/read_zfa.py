@@ -90,6 +90,26 @@ def stored_bytes(weight):
     return -(-n // panels["nr"]) * panels["nr"] * k * SIZES[weight["dtype"]]
 
 
+ELEMENTS = {"u8": 1, "u16": 2, "f16": 2, "bf16": 2, "u32": 4, "i32": 4, "f32": 4, "tf32": 4, "u64": 8, "i64": 8, "f64": 8}
+SWIZZLES = {"none": 256, "bytes32": 32, "bytes64": 64, "bytes128": 128}
+
+
+def check_tensor_map(param, kernel, program):
+    value = param["value"]["tensor_map"]
+    rank, row = len(value["dims"]), value["box"][0] * ELEMENTS[value["data_type"]]
+    need(param["at"] % 64 == 0 and param["at"] + 128 <= kernel["param_bytes"], "a tensor map's place")
+    need(value["buffer"] < len(program["buffers"]), "a tensor map's buffer")
+    need(1 <= rank <= 5 and len(value["strides"]) == rank - 1, "a tensor map's rank")
+    need(len(value["box"]) == len(value["element_strides"]) == rank, "a tensor map's rank")
+    need(all(1 <= n <= 256 for n in value["box"]), "a tensor map's box")
+    need(all(1 <= n <= 8 for n in value["element_strides"]), "a tensor map's element strides")
+    need(row % 16 == 0 and (value["swizzle"] == "none" or row <= SWIZZLES[value["swizzle"]]), "a tensor map's rows")
+    need(value["l2_promotion"] in {"none", "bytes64", "bytes128", "bytes256"}, "a tensor map's promotion")
+    # Symbolic ones have coefficients that say it; a reader in Python leaves them to a runtime.
+    numbers = [n for n in [value["offset"], *value["strides"]] if isinstance(n, int)]
+    need(all(n >= 0 and n % 16 == 0 for n in numbers), "a tensor map's alignment")
+
+
 def read(file):
     need(len(file) >= 128, "too short")
     need(file[:8] == b"ZFORGE\r\n", "wrong magic")
@@ -135,9 +155,18 @@ def read(file):
             kind, text = sections[target["kernels"]]
             need(kind == "kernels" and len(text) <= 64 << 20, "a list of kernels of another kind")
             listed = json.loads(text)
-            need(listed["version"] == 1 and len(listed["kernels"]) == len(program["kernels"]), "list of kernels")
+            need(listed["version"] in (1, 2) and len(listed["kernels"]) == len(program["kernels"]), "list of kernels")
             for spec in listed["kernels"]:
                 need(len(spec) == 1 and set(spec) < {"loop", "gemm", "attention"}, "an unknown kind of kernel")
+            steps = [a["step"] for a in listed.get("arguments", [])]
+            need(steps == sorted(set(steps)) and all(s < len(program["steps"]) for s in steps), "arguments")
+        for step in program["steps"]:
+            kernel = program["kernels"][step["kernel"]]
+            need(1 <= kernel.get("cluster", 1) <= 8, "clusters")
+            need("blocks_per_sm" not in kernel or step["grid"][1:] == [1, 1], "tiles of a persistent kernel")
+            for param in step["params"]:
+                if "tensor_map" in param["value"]:
+                    check_tensor_map(param, kernel, program)
         ports = {p["name"]: p["shape"] for p in program["inputs"] + program["outputs"]}
         outline["targets"].append({"target": target["target"], "ports": ports, "steps": len(program["steps"])})
     outline["signed"] = size > 0

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use zeroforge_artifact::container::SectionKind;
-use zeroforge_artifact::{Artifact, ArtifactError, Target};
+use zeroforge_artifact::{Artifact, ArtifactError, Program, Target};
 use zeroforge_compiler::cache::Cache;
 use zeroforge_compiler::pipeline::{CompileOptions, compile};
 use zeroforge_import::weights::WeightFiles;
@@ -375,6 +375,173 @@ fn hostile_programs_are_refused() {
     // No symbol can have a NaN: JSON has none, and text is no number.
     let nan = program(&|p| p["symbols"][0]["range"]["max"] = "NaN".into());
     refuse("a range that is no number", nan.len(), &["program", "NaN"], || read(&nan));
+}
+
+/// The sound program as one for a GPU, changed. Only its rules are asked for: there is no code.
+fn gpu_program(change: &dyn Fn(&mut Value)) -> Result<(), String> {
+    let artifact = Artifact::parse(sound()).expect("sound");
+    let mut program = serde_json::to_value(artifact.program(0).expect("a program")).expect("JSON");
+    program["target"] = serde_json::to_value(Target::SM_90A).expect("JSON");
+    program["kernels"][0]["param_bytes"] = 1024.into();
+    change(&mut program);
+    let text = serde_json::to_vec(&program).expect("JSON");
+    let program: Program = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    program.validate(1, artifact.manifest().weights.len()).map_err(|e| e.to_string())
+}
+
+/// A tensor map of the first input, `f32 [s0, 12]`.
+fn tensor_map() -> Value {
+    serde_json::json!({
+        "buffer": 0, "offset": 0, "data_type": "f32", "dims": [12, "s0"], "strides": [48], "box": [4, 8],
+        "element_strides": [1, 1], "swizzle": "none", "l2_promotion": "bytes128",
+    })
+}
+
+#[test]
+fn what_gpus_alone_have_is_checked() {
+    let at = |at: u32, change: &dyn Fn(&mut Value)| {
+        let mut map = tensor_map();
+        change(&mut map);
+        gpu_program(&|p| {
+            p["steps"][0]["params"] =
+                serde_json::json!([{"at": at, "value": {"tensor_map": map.clone()}}]);
+        })
+    };
+    let map = |change: &dyn Fn(&mut Value)| at(64, change);
+    map(&|_| ()).expect("sound");
+    gpu_program(&|p| p["kernels"][0]["cluster"] = 8.into()).expect("sound");
+    let counters = |bytes: Value| {
+        gpu_program(&|p| {
+            p["buffers"].as_array_mut().expect("buffers").push(
+                serde_json::json!({"name": "tiles", "place": "counters", "bytes": bytes.clone()}),
+            );
+        })
+    };
+    counters(64.into()).expect("sound");
+    let persistent = |n: u32, grid: Value| {
+        gpu_program(&|p| {
+            p["kernels"][0]["blocks_per_sm"] = n.into();
+            for step in p["steps"].as_array_mut().expect("steps") {
+                step["grid"] = grid.clone();
+            }
+        })
+    };
+    persistent(2, serde_json::json!(["s0", 1, 1])).expect("sound");
+    for (what, found, words) in [
+        ("a map at 8", at(8, &|_| ()), &["step 0", "byte 8"][..]),
+        ("a map that leaves the block", at(960, &|_| ()), &["step 0", "byte 960"]),
+        ("another's buffer", map(&|m| m["buffer"] = 999.into()), &["byte 64", "buffer 999"]),
+        ("no dimension", map(&|m| m["dims"] = serde_json::json!([])), &["0 dimensions"]),
+        ("a symbol", map(&|m| m["dims"][1] = "s9".into()), &["undeclared s9"]),
+        ("a negative box", map(&|m| m["box"][0] = (-4).into()), &["-4"]),
+        ("a huge box", map(&|m| m["box"][1] = u32::MAX.into()), &["box size 1 is 4294967295"]),
+        ("no stride", map(&|m| m["element_strides"][0] = 0.into()), &["element stride 0 is 0"]),
+        ("a short row", map(&|m| m["box"][0] = 3.into()), &["12 bytes"]),
+        ("a type", map(&|m| m["data_type"] = "f8".into()), &["f8"]),
+        ("a swizzle", map(&|m| m["swizzle"] = "bytes256".into()), &["bytes256"]),
+        ("an odd start", map(&|m| m["offset"] = "4*s0".into()), &["starts at byte `4*s0`"]),
+        ("an odd stride", map(&|m| m["strides"][0] = "s0".into()), &["stride of dimension 1"]),
+        ("beyond its end", map(&|m| m["dims"][1] = "s0 + 1".into()), &["ends at byte"]),
+        ("far beyond", map(&|m| m["strides"][0] = (1i64 << 62).into()), &["2^40"]),
+        ("saturated", map(&|m| m["dims"][1] = i64::MAX.into()), &["2^32"]),
+        (
+            "no cluster",
+            gpu_program(&|p| p["kernels"][0]["cluster"] = 0.into()),
+            &["kernel 0", "clusters of 0"],
+        ),
+        (
+            "a large cluster",
+            gpu_program(&|p| p["kernels"][0]["cluster"] = 16.into()),
+            &["kernel 0", "clusters of 16"],
+        ),
+        ("no blocks", persistent(0, serde_json::json!([1, 1, 1])), &["0 blocks per SM"]),
+        ("many blocks", persistent(33, serde_json::json!([1, 1, 1])), &["33 blocks per SM"]),
+        ("tiles in y", persistent(1, serde_json::json!([1, 2, 1])), &["grid [1, 2, 1]"]),
+        ("many counters", counters("s0".into()), &["counters of `s0` bytes"]),
+        ("fewer than none", counters((-4).into()), &["counters of `-4` bytes"]),
+    ] {
+        let reason = found.expect_err(what);
+        for word in words {
+            assert!(reason.contains(word), "{what}: `{word}` is not in `{reason}`");
+        }
+    }
+}
+
+/// Programs for processors have none of it.
+#[test]
+fn what_gpus_alone_have_is_refused_elsewhere() {
+    for (what, words, change) in [
+        (
+            "a tensor map",
+            &["tensor maps are for CUDA"][..],
+            (|p| {
+                p["kernels"][0]["param_bytes"] = 1024.into();
+                p["steps"][0]["params"] =
+                    serde_json::json!([{"at": 0, "value": {"tensor_map": tensor_map()}}]);
+            }) as fn(&mut Value),
+        ),
+        ("a cluster", &["clusters"], |p| p["kernels"][0]["cluster"] = 2.into()),
+        ("a persistent kernel", &["persistent"], |p| p["kernels"][0]["blocks_per_sm"] = 1.into()),
+        ("counters", &["counters are for CUDA"], |p| {
+            p["buffers"][0]["place"] = "counters".into();
+        }),
+    ] {
+        let file = with_json(SectionKind::Program, change);
+        refuse(what, file.len(), words, || read(&file));
+    }
+}
+
+/// Random edits of a program that has a tensor map: what validation takes can be bound or is refused, for any sizes.
+#[test]
+fn edited_tensor_maps_are_refused_or_bound() {
+    let mut rng = Rng(15);
+    let mut bound = 0;
+    for _ in 0..600 {
+        let mut map = tensor_map();
+        mutate_json(&mut map, &mut rng);
+        let artifact = Artifact::parse(sound()).expect("sound");
+        let mut program = artifact.program(0).expect("a program");
+        program.target = Target::SM_90A;
+        program.kernels[0].param_bytes = 1024;
+        let mut value = serde_json::to_value(&program).expect("JSON");
+        value["steps"][0]["params"] = serde_json::json!([{"at": 0, "value": {"tensor_map": map}}]);
+        let found = attempt("an edited tensor map", 1000, || {
+            let program: Program =
+                serde_json::from_value(value.clone()).map_err(|e| e.to_string())?;
+            program.validate(1, artifact.manifest().weights.len()).map_err(|e| e.to_string())?;
+            for n in [1, 7, 4096] {
+                if zeroforge_runtime::bind::bind(&program, vec![n]).is_ok() {
+                    bound += 1;
+                }
+            }
+            Ok::<(), String>(())
+        });
+        drop(found);
+    }
+    assert!(bound > 100, "only {bound} maps were bound: the edits are too coarse");
+}
+
+/// What ranges leave open is refused with the argument's name and value.
+#[test]
+fn tensor_maps_are_checked_again_with_numbers() {
+    for (change, n, words) in [
+        ((|m| m["dims"][1] = "s0 - 1".into()) as fn(&mut Value), 1, "dimension 1 is 0; 1 to 2^32"),
+        (|m| m["offset"] = "16*s0 - 32".into(), 1, "the start is -16; it lies in its buffer"),
+        (|m| m["strides"][0] = "48*s0 - 96".into(), 1, "the stride of dimension 1 is -48"),
+        (|m| m["strides"][0] = "48*s0".into(), 3, "the end is 336; it lies in its buffer"),
+    ] {
+        let artifact = Artifact::parse(sound()).expect("sound");
+        let mut program = artifact.program(0).expect("a program");
+        program.target = Target::SM_90A;
+        program.kernels[0].param_bytes = 1024;
+        let mut map = tensor_map();
+        change(&mut map);
+        let value = serde_json::json!({"at": 128, "value": {"tensor_map": map}});
+        program.steps[0].params = vec![serde_json::from_value(value).expect("a parameter")];
+        program.validate(1, artifact.manifest().weights.len()).expect("some sizes are right");
+        let error = zeroforge_runtime::bind::bind(&program, vec![n]).expect_err(words).to_string();
+        assert!(error.contains(words) && error.contains("byte 128"), "{error}");
+    }
 }
 
 /// Sizes are only known when a call binds them: then they are refused before memory is asked for.

@@ -2,26 +2,26 @@
 
 use serde_json::Value;
 use zeroforge_artifact::Target;
-use zeroforge_artifact::program::Kernel;
+use zeroforge_artifact::program::Program;
 use zeroforge_compiler::cuda::CudaBackend;
 use zeroforge_compiler::kernel_spec::KernelSpec;
 use zeroforge_compiler::loop_ir::Extent;
 use zeroforge_compiler::pipeline::{prepare, schedule_for};
 use zeroforge_compiler::reference::{Memory, compute};
-use zeroforge_compiler::spec_file;
+use zeroforge_compiler::spec_file::{self, Arguments, Specs};
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_import::{ImportOptions, load_pt2};
 
 use crate::harness::{Rng, attempt, cuts, fixture, mutate, mutate_json};
 
-/// The specs and kernels of a fixture.
-fn specs(name: &str) -> (Vec<KernelSpec>, Vec<Kernel>) {
+/// The specs and program of a fixture.
+fn specs(name: &str) -> (Specs, Program) {
     let files = WeightFiles::none();
     let graph = load_pt2(&fixture(name), &files, &ImportOptions::default()).expect("a model").graph;
     let graph = prepare(&graph, &files).expect("passes");
     let target = Target::SM_90A;
     let schedule = schedule_for(&graph, &CudaBackend::new(target), target).expect("kernels");
-    (schedule.specs, schedule.program.kernels)
+    (schedule.specs, schedule.program)
 }
 
 /// One region, so that some accesses are inside.
@@ -47,11 +47,15 @@ fn lists_of_kernels_are_checked_before_anything_is_computed() {
     let memory = Small([1; 256]);
     let (mut accepted, mut refused) = (0, 0);
     for name in ["tiny_bert.pt2", "reductions.pt2", "kv_cache_index_put.pt2", "indexing.pt2"] {
-        let (specs, kernels) = specs(name);
+        let (mut specs, program) = specs(name);
+        // Arguments that say what the steps' own blocks do.
+        for (step, info) in program.steps.iter().enumerate().step_by(2) {
+            specs.arguments.push(Arguments { step: step as u32, params: info.params.clone() });
+        }
         let bytes = spec_file::encode(&specs);
-        assert_eq!(spec_file::decode(&bytes, &kernels), Ok(specs));
+        assert_eq!(spec_file::decode(&bytes, &program), Ok(specs));
         for cut in cuts(bytes.len() - 1, &mut rng) {
-            let read = || spec_file::decode(&bytes[..cut], &kernels);
+            let read = || spec_file::decode(&bytes[..cut], &program);
             assert!(attempt("a list that is cut", cut, read).is_err());
         }
         let value: Value = serde_json::from_slice(&bytes).expect("JSON");
@@ -64,13 +68,15 @@ fn lists_of_kernels_are_checked_before_anything_is_computed() {
                 mutate(&bytes, &mut rng)
             };
             let what = format!("{name}, round {round}");
-            let Ok(specs) = attempt(&what, text.len(), || spec_file::decode(&text, &kernels))
+            let Ok(specs) = attempt(&what, text.len(), || spec_file::decode(&text, &program))
             else {
                 refused += 1;
                 continue;
             };
             accepted += 1;
-            for (spec, kernel) in specs.iter().zip(&kernels).filter(|(s, _)| is_small(s)) {
+            for (spec, kernel) in
+                specs.kernels.iter().zip(&program.kernels).filter(|(s, _)| is_small(s))
+            {
                 let word = rng.below(4) as u64;
                 let words = vec![word; kernel.param_bytes as usize / 8];
                 let params: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();

@@ -58,9 +58,11 @@ impl Program {
     pub fn minor_version(&self) -> u16 {
         let newer = self.kernels.iter().any(|k| k.cluster != 1 || k.blocks_per_sm.is_some())
             || self.buffers.iter().any(|b| b.place == Place::Counters)
-            || self.steps.iter().flat_map(|s| &s.params).any(|p| {
-                matches!(p.value, ParamValue::TensorMap(_))
-            });
+            || self
+                .steps
+                .iter()
+                .flat_map(|s| &s.params)
+                .any(|p| matches!(p.value, ParamValue::TensorMap(_)));
         if newer { 2 } else { 0 }
     }
 }
@@ -276,4 +278,36 @@ pub struct Signature {
     /// Tree specification of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn persistent_kernels_fill_the_device_in_whole_clusters() {
+        let kernel = |cluster, blocks_per_sm| Kernel {
+            entry: String::new(),
+            module: 0,
+            param_bytes: 0,
+            block: 128,
+            shared_bytes: 0,
+            cluster,
+            blocks_per_sm,
+            doc: String::new(),
+        };
+        for (cluster, per_sm, tiles, sms, blocks) in [
+            (1, None, 1000, 60, 1000),
+            (1, Some(1), 1000, 60, 60),
+            (1, Some(2), 1000, 132, 264),
+            (1, Some(2), 100, 132, 100),
+            (2, Some(1), 1000, 132, 132),
+            (2, Some(1), 7, 132, 6),
+            (2, Some(1), 1, 132, 2),
+            (4, Some(1), 1000, 3, 4),
+            (1, Some(32), u64::MAX, u32::MAX, 32 * u64::from(u32::MAX)),
+        ] {
+            assert_eq!(kernel(cluster, per_sm).blocks(tiles, sms), blocks, "{tiles} on {sms}");
+        }
+    }
 }

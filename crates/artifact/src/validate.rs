@@ -166,7 +166,18 @@ impl Program {
         self.validate_params(place, &step.params, kernel.param_bytes, ranges)
     }
 
-    /// Checks the values of a parameter block of `block` bytes.
+    /// Checks the values of a parameter block of `block` bytes that refers to the program's buffers and
+    /// symbols. `place` says whose it is.
+    pub fn check_params(
+        &self,
+        place: &str,
+        params: &[Param],
+        block: u32,
+    ) -> Result<(), ProgramError> {
+        let ranges: Vec<SymbolRange> = self.symbols.iter().map(|s| s.range).collect();
+        self.validate_params(place, params, block, &ranges)
+    }
+
     fn validate_params(
         &self,
         place: &str,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zeroforge_artifact::program::ParamValue;
-use zeroforge_artifact::{DType, Expr};
+use zeroforge_artifact::{DType, Expr, abi};
 
 use crate::loop_ir::{Body, InstId, LoopKernel, LoopSizes};
 
@@ -19,6 +19,17 @@ pub enum KernelSpec {
     Gemm(GemmSpec),
     /// Fused attention.
     Attention(AttentionSpec),
+}
+
+impl KernelSpec {
+    /// Bytes of the parameter block that holds the operands and sizes of a launch as the spec has them.
+    pub fn param_bytes(&self) -> u64 {
+        match self {
+            KernelSpec::Loop(kernel) => 8 * (kernel.operands.len() as u64 + u64::from(kernel.ints)),
+            KernelSpec::Gemm(_) => size_of::<abi::zf_gemm_params>() as u64,
+            KernelSpec::Attention(_) => size_of::<abi::zf_attention_params>() as u64,
+        }
+    }
 }
 
 /// How the B operand of a contraction lies in memory.

@@ -10,9 +10,9 @@ use zeroforge_graph::Graph;
 use zeroforge_graph::ir::OutputKind;
 
 use crate::backend::{Backend, CodegenError, KernelSource};
-use crate::kernel_spec::KernelSpec;
 use crate::lower::{Arg, Lowered, StorageKind, WeightLayout};
 use crate::memory_plan::MemoryPlan;
+use crate::spec_file::Specs;
 
 /// A weight as one target wants it stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +33,8 @@ pub struct Schedule {
     pub program: Program,
     /// Unique kernels in order of first use.
     pub sources: Vec<KernelSource>,
-    /// What each of them computes.
-    pub specs: Vec<KernelSpec>,
+    /// What each of them computes, and of what.
+    pub specs: Specs,
     /// Weights in order of first use.
     pub weights: Vec<ScheduledWeight>,
 }
@@ -83,7 +83,7 @@ pub fn build(
     };
 
     let mut sources: Vec<KernelSource> = Vec::new();
-    let mut specs: Vec<KernelSpec> = Vec::new();
+    let mut specs = Specs::default();
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut kernel_of: HashMap<String, u32> = HashMap::new();
     let mut steps = Vec::with_capacity(lowered.steps.len());
@@ -107,7 +107,7 @@ pub fn build(
                 });
                 kernel_of.insert(source.entry.clone(), at);
                 sources.push(source);
-                specs.push(step.spec.clone());
+                specs.kernels.push(step.spec.clone());
                 at
             }
         };

@@ -6,8 +6,8 @@
 //! file may claim anything.
 
 use serde::{Deserialize, Serialize};
-use zeroforge_artifact::program::Kernel;
-use zeroforge_artifact::{DType, abi};
+use zeroforge_artifact::DType;
+use zeroforge_artifact::program::{Param, ParamValue, Program};
 use zeroforge_graph::interpret::scalar;
 use zeroforge_graph::op::UnaryOp;
 
@@ -15,8 +15,8 @@ use crate::kernel_spec::{AttentionSpec, BLayout, GemmSpec, KernelSpec, MAX_EPILO
 use crate::loop_analysis::{needed, stage_roots};
 use crate::loop_ir::{Body, Extent, Fold, Inst, InstId, InstKind, LoopKernel, Stage};
 
-/// Version of the form; a reader refuses others.
-pub const VERSION: u32 = 1;
+/// Version of the form; a reader refuses later ones. 1 has no arguments.
+pub const VERSION: u32 = 2;
 /// Most axes of an index space.
 const MAX_AXES: usize = 32;
 /// Most instructions of a kernel.
@@ -24,10 +24,39 @@ const MAX_INSTS: usize = 1 << 16;
 /// Widest head.
 const MAX_HEAD: i64 = 1 << 16;
 
+/// What the kernels of a program compute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Specs {
+    /// One per kernel of the program, in its order.
+    pub kernels: Vec<KernelSpec>,
+    /// Of the steps whose kernel takes its parameters in a form of its own, in the order of steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<Arguments>,
+}
+
+/// The operands and sizes of a step as the parameter block of its kernel's spec has them. A step without an
+/// entry has exactly that block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arguments {
+    /// Index of the step.
+    pub step: u32,
+    /// What is written where; no tensor maps.
+    pub params: Vec<Param>,
+}
+
+impl Specs {
+    /// The arguments of a step, if they are not its parameter block.
+    pub fn arguments(&self, step: usize) -> Option<&[Param]> {
+        let at = self.arguments.binary_search_by_key(&step, |a| a.step as usize).ok()?;
+        Some(&self.arguments[at].params)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct SpecFile<T> {
     version: u32,
-    kernels: T,
+    #[serde(flatten)]
+    specs: T,
 }
 
 /// Why a list of kernels is refused.
@@ -49,6 +78,14 @@ pub enum SpecError {
         /// Kernels of the program.
         kernels: usize,
     },
+    /// Arguments of a step that break a rule.
+    #[error("the arguments of step {step} are inconsistent: {reason}")]
+    Arguments {
+        /// Index of the step.
+        step: usize,
+        /// The rule.
+        reason: String,
+    },
     /// A kernel that breaks a rule.
     #[error("what kernel `{entry}` computes is inconsistent: {reason}")]
     Kernel {
@@ -60,56 +97,79 @@ pub enum SpecError {
 }
 
 /// The section for a program's kernels.
-pub fn encode(specs: &[KernelSpec]) -> Vec<u8> {
-    let file = SpecFile { version: VERSION, kernels: specs };
+pub fn encode(specs: &Specs) -> Vec<u8> {
+    // The oldest version that has all that is in it.
+    let version = if specs.arguments.is_empty() { 1 } else { VERSION };
     // Plain data in memory always has a JSON form.
-    serde_json::to_vec(&file).unwrap_or_default()
+    serde_json::to_vec(&SpecFile { version, specs }).unwrap_or_default()
 }
 
-/// Reads and checks a section that belongs to a program with these kernels.
-pub fn decode(bytes: &[u8], kernels: &[Kernel]) -> Result<Vec<KernelSpec>, SpecError> {
+/// Reads and checks a section that belongs to a program.
+pub fn decode(bytes: &[u8], program: &Program) -> Result<Specs, SpecError> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
     let form = |e: serde_json::Error| SpecError::Form(e.to_string());
     let Version { version } = serde_json::from_slice(bytes).map_err(form)?;
-    if version != VERSION {
+    if version == 0 || version > VERSION {
         return Err(SpecError::Version(version));
     }
-    let file: SpecFile<Vec<KernelSpec>> = serde_json::from_slice(bytes).map_err(form)?;
-    if file.kernels.len() != kernels.len() {
-        return Err(SpecError::Count { listed: file.kernels.len(), kernels: kernels.len() });
+    let SpecFile { specs, .. } = serde_json::from_slice::<SpecFile<Specs>>(bytes).map_err(form)?;
+    let kernels = &program.kernels;
+    if specs.kernels.len() != kernels.len() {
+        return Err(SpecError::Count { listed: specs.kernels.len(), kernels: kernels.len() });
     }
-    for (spec, kernel) in file.kernels.iter().zip(kernels) {
-        check(spec, kernel.param_bytes)
-            .map_err(|reason| SpecError::Kernel { entry: kernel.entry.clone(), reason })?;
+    for (spec, kernel) in specs.kernels.iter().zip(kernels) {
+        check(spec).map_err(|reason| SpecError::Kernel { entry: kernel.entry.clone(), reason })?;
     }
-    Ok(file.kernels)
+    check_arguments(&specs, program)?;
+    Ok(specs)
+}
+
+/// Every step has arguments of its kernel's spec: of its own, or its parameter block.
+fn check_arguments(specs: &Specs, program: &Program) -> Result<(), SpecError> {
+    let refuse = |step: usize, reason: String| Err(SpecError::Arguments { step, reason });
+    let mut entries = specs.arguments.iter().peekable();
+    for (i, step) in program.steps.iter().enumerate() {
+        let bytes = specs.kernels[step.kernel as usize].param_bytes();
+        let Some(entry) = entries.next_if(|a| a.step as usize == i) else {
+            let given = program.kernels[step.kernel as usize].param_bytes;
+            if bytes != u64::from(given) {
+                return refuse(
+                    i,
+                    format!("it takes {bytes} bytes of parameters, the program gives {given}"),
+                );
+            }
+            continue;
+        };
+        if entry.params.iter().any(|p| matches!(p.value, ParamValue::TensorMap(_))) {
+            return refuse(i, "a tensor map is no argument".to_owned());
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        program
+            .check_params("arguments", &entry.params, bytes)
+            .or_else(|e| refuse(i, e.to_string()))?;
+    }
+    match entries.next() {
+        Some(entry) => refuse(
+            entry.step as usize,
+            "its arguments are out of order or of a step that is not there".to_owned(),
+        ),
+        None => Ok(()),
+    }
 }
 
 fn rule(holds: bool, reason: impl Fn() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(reason()) }
 }
 
-fn check(spec: &KernelSpec, param_bytes: u32) -> Result<(), String> {
-    let expected = match spec {
-        KernelSpec::Loop(kernel) => {
-            check_loop(kernel)?;
-            8 * (kernel.operands.len() as u64 + u64::from(kernel.ints))
-        }
-        KernelSpec::Gemm(gemm) => {
-            check_gemm(gemm)?;
-            size_of::<abi::zf_gemm_params>() as u64
-        }
-        KernelSpec::Attention(attention) => {
-            check_attention(attention)?;
-            size_of::<abi::zf_attention_params>() as u64
-        }
-    };
-    rule(expected == u64::from(param_bytes), || {
-        format!("it takes {expected} bytes of parameters, the program gives {param_bytes}")
-    })
+fn check(spec: &KernelSpec) -> Result<(), String> {
+    match spec {
+        KernelSpec::Loop(kernel) => check_loop(kernel),
+        KernelSpec::Gemm(gemm) => check_gemm(gemm),
+        KernelSpec::Attention(attention) => check_attention(attention),
+    }
 }
 
 fn check_loop(kernel: &LoopKernel) -> Result<(), String> {
@@ -294,23 +354,51 @@ impl Scope<'_> {
 
 #[cfg(test)]
 mod tests {
+    use zeroforge_artifact::program::{Kernel, Signature, Step};
+    use zeroforge_artifact::{Expr, Target};
     use zeroforge_graph::op::BinaryOp;
 
     use super::*;
     use crate::kernel_spec::Epilogue;
     use crate::loop_ir::Operand;
 
-    fn kernel(param_bytes: u32) -> Kernel {
-        Kernel {
+    /// A program of kernels that take so many bytes of parameters, each launched once.
+    fn program(param_bytes: &[u32]) -> Program {
+        let kernel = |bytes: &u32| Kernel {
             entry: "k".to_owned(),
             module: 0,
-            param_bytes,
+            param_bytes: *bytes,
             block: 128,
             shared_bytes: 0,
             cluster: 1,
             blocks_per_sm: None,
             doc: String::new(),
+        };
+        let step = |kernel: u32| Step {
+            kernel,
+            grid: [1, 1, 1].map(Expr::constant),
+            params: Vec::new(),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            origin: String::new(),
+            flops: Expr::constant(0),
+        };
+        Program {
+            target: Target::SM_90A,
+            symbols: Vec::new(),
+            guards: Vec::new(),
+            buffers: Vec::new(),
+            arena_slots: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            kernels: param_bytes.iter().map(kernel).collect(),
+            steps: (0..param_bytes.len() as u32).map(step).collect(),
+            signature: Signature::default(),
         }
+    }
+
+    fn specs(kernels: Vec<KernelSpec>) -> Specs {
+        Specs { kernels, arguments: Vec::new() }
     }
 
     /// `out[o, i] = x[o * n + i] - max over i`.
@@ -352,14 +440,40 @@ mod tests {
             k: Some(7),
             epilogue: Epilogue::default(),
         };
-        let specs = vec![KernelSpec::Loop(sample()), KernelSpec::Gemm(gemm)];
+        let specs = specs(vec![KernelSpec::Loop(sample()), KernelSpec::Gemm(gemm)]);
         let bytes = encode(&specs);
-        let kernels = [kernel(24), kernel(size_of::<abi::zf_gemm_params>() as u32)];
-        assert_eq!(decode(&bytes, &kernels), Ok(specs));
-        assert!(matches!(decode(&bytes, &kernels[..1]), Err(SpecError::Count { .. })));
+        let block = size_of::<abi::zf_gemm_params>() as u32;
+        assert_eq!(decode(&bytes, &program(&[24, block])), Ok(specs));
+        assert!(matches!(decode(&bytes, &program(&[24])), Err(SpecError::Count { .. })));
         let other =
-            String::from_utf8(bytes).expect("JSON").replacen("\"version\":1", "\"version\":2", 1);
-        assert_eq!(decode(other.as_bytes(), &kernels), Err(SpecError::Version(2)));
+            String::from_utf8(bytes).expect("JSON").replacen("\"version\":1", "\"version\":3", 1);
+        assert_eq!(decode(other.as_bytes(), &program(&[24, block])), Err(SpecError::Version(3)));
+    }
+
+    #[test]
+    fn a_kernel_with_a_block_of_its_own_needs_arguments() {
+        let program = program(&[64]);
+        let mut specs = specs(vec![KernelSpec::Loop(sample())]);
+        let refused = |specs: &Specs| match decode(&encode(specs), &program) {
+            Err(SpecError::Arguments { step: 0, reason }) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(&specs).contains("takes 24 bytes of parameters, the program gives 64"));
+        let size = Param { at: 16, value: ParamValue::I64(Expr::constant(5)) };
+        specs.arguments.push(Arguments { step: 0, params: vec![size] });
+        assert_eq!(decode(&encode(&specs), &program).as_ref(), Ok(&specs));
+        assert_eq!(specs.arguments(0), Some(&specs.arguments[0].params[..]));
+        assert_eq!(specs.arguments(1), None);
+        let mut wrong = specs.clone();
+        wrong.arguments[0].params[0].at = 24;
+        assert!(refused(&wrong).contains("parameter at byte 24"));
+        let mut wrong = specs.clone();
+        wrong.arguments[0].params[0].value =
+            ParamValue::Address { buffer: 0, offset: Expr::constant(0) };
+        assert!(refused(&wrong).contains("names buffer 0"));
+        let mut wrong = specs.clone();
+        wrong.arguments.push(wrong.arguments[0].clone());
+        assert!(refused(&wrong).contains("out of order"));
     }
 
     #[test]
@@ -368,8 +482,8 @@ mod tests {
             let mut spec = sample();
             change(&mut spec);
             let bytes = 8 * (spec.operands.len() as u32 + spec.ints.min(100));
-            let text = encode(&[KernelSpec::Loop(spec)]);
-            match decode(&text, &[kernel(bytes)]) {
+            let text = encode(&specs(vec![KernelSpec::Loop(spec)]));
+            match decode(&text, &program(&[bytes])) {
                 Err(SpecError::Kernel { reason, .. }) => reason,
                 other => panic!("{other:?}"),
             }

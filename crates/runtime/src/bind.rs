@@ -1,8 +1,8 @@
 //! Binding a program to one call: inputs in order, symbols read off their shapes, every expression evaluated
 //! once. Public for whoever executes programs in another way (`zeroforge verify`).
 
-use zeroforge_artifact::program::{BUFFER_ALIGN, Param, ParamValue, Place, Port, Program};
 use zeroforge_artifact::Expr;
+use zeroforge_artifact::program::{BUFFER_ALIGN, Param, ParamValue, Place, Port, Program};
 use zeroforge_artifact::tensor_map::{self, MAX_DIM, MAX_STRIDE, TensorMap};
 
 use crate::tensor::byte_len;
@@ -212,8 +212,9 @@ pub fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
         let kernel = &program.kernels[step.kernel as usize];
         let first = params.len();
         params.resize(first + kernel.param_bytes.div_ceil(8) as usize, 0);
-        let binder = Binder { symbols: &symbols, buffer_bytes: &buffer_bytes, origin: &step.origin };
-        let (addresses, maps) = binder.params(&step.params, &mut params[first..])?;
+        let binder =
+            Binder { symbols: &symbols, buffer_bytes: &buffer_bytes, origin: &step.origin };
+        let Patches { addresses, maps } = binder.params(&step.params, &mut params[first..])?;
         steps.push(BoundStep {
             step: index,
             kernel: step.kernel as usize,
@@ -226,6 +227,32 @@ pub fn bind(program: &Program, symbols: Vec<i64>) -> Result<Bound, RunError> {
     Ok(Bound { symbols, arena_bytes, slots, buffer_bytes, outputs, steps, params })
 }
 
+/// What of a parameter block depends on where buffers are.
+struct Patches {
+    addresses: Vec<(usize, u32, u64)>,
+    maps: Vec<BoundMap>,
+}
+
+/// A parameter block of `bytes` bytes for the sizes of a call, with addresses from `address_of`: for blocks
+/// that are no step's own. Tensor maps are left out. The program has checked the values
+/// ([`Program::check_params`]).
+pub fn bind_params(
+    bound: &Bound,
+    params: &[Param],
+    bytes: usize,
+    origin: &str,
+    address_of: &dyn Fn(u32) -> u64,
+) -> Result<Vec<u8>, RunError> {
+    let binder = Binder { symbols: &bound.symbols, buffer_bytes: &bound.buffer_bytes, origin };
+    let mut block = vec![0; bytes.div_ceil(8)];
+    for (word, buffer, offset) in binder.params(params, &mut block)?.addresses {
+        block[word] = address_of(buffer) + offset;
+    }
+    let mut block: Vec<u8> = block.iter().flat_map(|w| w.to_le_bytes()).collect();
+    block.truncate(bytes);
+    Ok(block)
+}
+
 /// Binds the parameter block of one step.
 struct Binder<'a> {
     symbols: &'a [i64],
@@ -236,12 +263,7 @@ struct Binder<'a> {
 
 impl Binder<'_> {
     /// Writes values into a block and returns what depends on where buffers are.
-    #[expect(clippy::type_complexity, reason = "two fields of the step, as they are")]
-    fn params(
-        &self,
-        params: &[Param],
-        block: &mut [u64],
-    ) -> Result<(Vec<(usize, u32, u64)>, Vec<BoundMap>), RunError> {
+    fn params(&self, params: &[Param], block: &mut [u64]) -> Result<Patches, RunError> {
         let (mut addresses, mut maps) = (Vec::new(), Vec::new());
         for p in params {
             let word = p.at as usize / 8;
@@ -276,7 +298,7 @@ impl Binder<'_> {
                 ParamValue::TensorMap(map) => maps.push(self.map(word, map)?),
             }
         }
-        Ok((addresses, maps))
+        Ok(Patches { addresses, maps })
     }
 
     /// Evaluates a tensor map and checks what the program's validation could not.
@@ -337,10 +359,11 @@ pub fn blocks(program: &Program, step: &BoundStep, sm_count: u32) -> Result<u32,
         return Err(RunError::Grid { what: what(), blocks, rule: "not whole clusters" });
     }
     // The limit of a grid's x dimension (CUDA C++ Programming Guide, 20.2).
-    u32::try_from(blocks)
-        .ok()
-        .filter(|&n| n <= i32::MAX as u32)
-        .ok_or_else(|| RunError::Grid { what: what(), blocks, rule: "more than 2^31 - 1" })
+    u32::try_from(blocks).ok().filter(|&n| n <= i32::MAX as u32).ok_or_else(|| RunError::Grid {
+        what: what(),
+        blocks,
+        rule: "more than 2^31 - 1",
+    })
 }
 
 /// Brings inputs into the program's order.

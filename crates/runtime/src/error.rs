@@ -93,7 +93,9 @@ pub enum RunError {
         rule: &'static str,
     },
     /// A tensor map that cannot be encoded for the sizes or addresses of a call.
-    #[error("the tensor map at byte {at} of the parameters of `{origin}`: {argument} is {value}; {rule}")]
+    #[error(
+        "the tensor map at byte {at} of the parameters of `{origin}`: {argument} is {value}; {rule}"
+    )]
     TensorMap {
         /// The step.
         origin: String,

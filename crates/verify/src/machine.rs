@@ -15,13 +15,16 @@ use zeroforge_artifact::manifest::ModuleEntry;
 use zeroforge_artifact::program::{Kernel, Place, Program};
 use zeroforge_compiler::kernel_spec::KernelSpec;
 use zeroforge_compiler::reference::{self, Output, Values, Verdict, judge};
-use zeroforge_compiler::spec_file;
-use zeroforge_emulator::{Device, DeviceMemory, LaunchConfig, Report, launch};
+use zeroforge_compiler::spec_file::{self, Specs};
 use zeroforge_emulator::tensor_map::{
-    DataType, Interleave, L2Promotion, OobFill, Swizzle, TENSOR_MAP_BYTES, TensorMap, TensorMapError,
-    TiledArguments,
+    DataType, Interleave, L2Promotion, OobFill, Swizzle, TENSOR_MAP_BYTES, TensorMap,
+    TensorMapError, TiledArguments,
 };
-use zeroforge_runtime::bind::{Bound, BoundMap, BoundStep, bind, bind_symbols, blocks, check_weights, order_inputs};
+use zeroforge_emulator::{Device, DeviceMemory, LaunchConfig, Report, launch};
+use zeroforge_runtime::bind::{
+    Bound, BoundMap, BoundStep, bind, bind_params, bind_symbols, blocks, check_weights,
+    order_inputs,
+};
 use zeroforge_runtime::{Model, RunError, Tensor, Weights};
 
 use crate::VerifyError;
@@ -78,7 +81,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Machine {
     program: Program,
-    specs: Vec<KernelSpec>,
+    specs: Specs,
     weights: Weights,
     engine: Engine,
     memory: DeviceMemory,
@@ -113,10 +116,17 @@ fn load(
     zeroforge_ptx::verify(&module).map_err(|e| unusable(e.to_string()))?;
     let loaded = zeroforge_emulator::Program::load(&module, memory)
         .map_err(|source| VerifyError::Load { kernel: kernel.entry.clone(), source })?;
-    match loaded.kernel(&kernel.entry) {
-        Some(_) => Ok(loaded),
-        None => Err(unusable("it has no such entry".to_owned())),
+    let Some(entry) = loaded.kernel(&kernel.entry) else {
+        return Err(unusable("it has no such entry".to_owned()));
+    };
+    let cluster: u32 = entry.limits.required_cluster.unwrap_or([1; 3]).iter().product();
+    if cluster != kernel.cluster {
+        let stated = kernel.cluster;
+        return Err(unusable(format!(
+            "its clusters have {cluster} blocks, the program says {stated}"
+        )));
     }
+    Ok(loaded)
 }
 
 /// The device target of a model that the emulator executes.
@@ -165,7 +175,7 @@ impl Machine {
         memory: DeviceMemory,
     ) -> Result<Machine, VerifyError> {
         let specs = model.artifact().kernel_specs(target).map_err(RunError::from)?;
-        let specs = spec_file::decode(specs.ok_or(VerifyError::NoSpecs)?, &program.kernels)?;
+        let specs = spec_file::decode(specs.ok_or(VerifyError::NoSpecs)?, &program)?;
         let weights = Weights::of(model, target, weights)?;
         let mut weight_addresses = Vec::with_capacity(weights.len());
         for i in 0..weights.len() as u32 {
@@ -202,7 +212,7 @@ impl Machine {
 
     /// What each kernel computes.
     pub fn specs(&self) -> &[KernelSpec] {
-        &self.specs
+        &self.specs.kernels
     }
 
     /// The weights.
@@ -345,7 +355,7 @@ impl Machine {
 
         let mut touched: Vec<u32> = step.addresses.iter().map(|a| a.1).collect();
         touched.extend(step.maps.iter().map(|m| m.buffer));
-        touched.extend(info.writes.iter().copied());
+        touched.extend(info.reads.iter().chain(&info.writes));
         touched.sort_unstable();
         touched.dedup();
         let computes = checks.reference || matches!(self.engine, Engine::Reference);
@@ -355,8 +365,16 @@ impl Machine {
             for &buffer in &touched {
                 self.add(&mut before, buffer, bound, addresses)?;
             }
-            let spec = &self.specs[step.kernel];
-            outputs = reference::compute(spec, &params, &before).map_err(|source| {
+            let spec = &self.specs.kernels[step.kernel];
+            let arguments = match self.specs.arguments(step.step) {
+                Some(arguments) => {
+                    let bytes = spec.param_bytes() as usize;
+                    let address_of = |buffer: u32| addresses[buffer as usize];
+                    Cow::Owned(bind_params(bound, arguments, bytes, &info.origin, &address_of)?)
+                }
+                None => Cow::Borrowed(&params[..]),
+            };
+            outputs = reference::compute(spec, &arguments, &before).map_err(|source| {
                 let (step, origin) = (step.step, info.origin.clone());
                 VerifyError::Reference { step, origin, source }
             })?;

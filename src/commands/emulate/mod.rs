@@ -91,6 +91,20 @@ pub(crate) fn run(args: &EmulateArgs, output: &Output) -> Result<Exit> {
     }
 }
 
+/// Options for compiling a source: its own folder is searched for headers, after those given.
+pub(crate) fn compiler_options(
+    path: &Path,
+    include: &[std::path::PathBuf],
+    more: &[String],
+) -> Vec<String> {
+    let mut options = more.to_vec();
+    let own = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for folder in include.iter().map(std::path::PathBuf::as_path).chain([own]) {
+        options.push(format!("--include-path={}", folder.display()));
+    }
+    options
+}
+
 /// The PTX of the file, and whether it was compiled from a source.
 fn ptx_of(args: &EmulateArgs, output: &Output) -> Result<(String, bool)> {
     let path = &args.file;
@@ -107,11 +121,7 @@ fn ptx_of(args: &EmulateArgs, output: &Output) -> Result<(String, bool)> {
     output.progress("compile", 0, 1);
     let found = find_nvrtc().ok_or(CudaCompileError::NoCompiler)?;
     let nvrtc = Nvrtc::load(&found.path)?;
-    let mut options = args.nvrtc.clone();
-    let own = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for folder in args.include.iter().map(std::path::PathBuf::as_path).chain([own]) {
-        options.push(format!("--include-path={}", folder.display()));
-    }
+    let options = compiler_options(path, &args.include, &args.nvrtc);
     let name = path.display().to_string();
     let compiled = compile_source(&nvrtc, &name, &text, Target::SM_90A, &options)?;
     output.finish();

@@ -254,10 +254,7 @@ impl Device for CudaDevice {
                     self.stream.download(to, &self.inputs[p as usize], 0)?;
                 }
                 // An output that is state or a weight is read from there.
-                Place::State { .. }
-                | Place::Counters
-                | Place::Weight(_)
-                | Place::Arena { .. } => {}
+                Place::State { .. } | Place::Counters | Place::Weight(_) | Place::Arena { .. } => {}
             }
         }
         Ok(())
