@@ -63,6 +63,94 @@ const _: () = {
     ["Offset of field: zf_gemm_params::extra"]
         [::core::mem::offset_of!(zf_gemm_params, extra) - 160usize];
 };
+#[doc = " C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]) by tensor copies and wgmma\n (kernels/gemm/). The maps' coordinates, innermost first: a {k, m, b1, b0} or {m, k, b1, b0}, b {k, n, b1, b0}\n or {n, k, b1, b0}, c {n, m, b1, b0} or, transposed, {m, n, b1, b0}. Convolutions: a {channel, x, y, z, image},\n b {channel, tap, filter}, c {filter, x, y, z, image}."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct zf_tensor_gemm_params {
+    pub a_map: zf_tensor_map,
+    pub b_map: zf_tensor_map,
+    #[doc = " where the kernel stores by tensor copies"]
+    pub c_map: zf_tensor_map,
+    #[doc = " strides {b0, b1, row, column}"]
+    pub c: zf_operand,
+    pub extra: [zf_operand; 6usize],
+    #[doc = " f32, strides {b0, b1, row, block of k}"]
+    pub a_scale: zf_operand,
+    #[doc = " f32, strides {b0, b1, block of columns, block of k}"]
+    pub b_scale: zf_operand,
+    #[doc = " f32 [b0, b1, row, tile of columns]"]
+    pub row_squares: u64,
+    #[doc = " int32 [groups]: rows of A up to the end of each group"]
+    pub group_ends: u64,
+    #[doc = " f32: sums of parts of K"]
+    pub partials: u64,
+    #[doc = " int32, zero before and after"]
+    pub counters: u64,
+    pub batch: [i32; 2usize],
+    #[doc = " 1 where the operand has the batch axis, 0 where it is shared"]
+    pub a_batch: [i32; 2usize],
+    pub b_batch: [i32; 2usize],
+    pub m: i32,
+    #[doc = " columns of C"]
+    pub n: i32,
+    #[doc = " of a convolution: channels"]
+    pub k: i32,
+    pub groups: i32,
+    #[doc = " row tiles that are walked together"]
+    pub band: i32,
+    #[doc = " of a convolution: x, y, z, images"]
+    pub output: [i32; 4usize],
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_tensor_gemm_params"][::core::mem::size_of::<zf_tensor_gemm_params>() - 896usize];
+    ["Alignment of zf_tensor_gemm_params"]
+        [::core::mem::align_of::<zf_tensor_gemm_params>() - 64usize];
+    ["Offset of field: zf_tensor_gemm_params::a_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_map) - 0usize];
+    ["Offset of field: zf_tensor_gemm_params::b_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_map) - 128usize];
+    ["Offset of field: zf_tensor_gemm_params::c_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, c_map) - 256usize];
+    ["Offset of field: zf_tensor_gemm_params::c"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, c) - 384usize];
+    ["Offset of field: zf_tensor_gemm_params::extra"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, extra) - 424usize];
+    ["Offset of field: zf_tensor_gemm_params::a_scale"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_scale) - 664usize];
+    ["Offset of field: zf_tensor_gemm_params::b_scale"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_scale) - 704usize];
+    ["Offset of field: zf_tensor_gemm_params::row_squares"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, row_squares) - 744usize];
+    ["Offset of field: zf_tensor_gemm_params::group_ends"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, group_ends) - 752usize];
+    ["Offset of field: zf_tensor_gemm_params::partials"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, partials) - 760usize];
+    ["Offset of field: zf_tensor_gemm_params::counters"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, counters) - 768usize];
+    ["Offset of field: zf_tensor_gemm_params::batch"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, batch) - 776usize];
+    ["Offset of field: zf_tensor_gemm_params::a_batch"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_batch) - 784usize];
+    ["Offset of field: zf_tensor_gemm_params::b_batch"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_batch) - 792usize];
+    ["Offset of field: zf_tensor_gemm_params::m"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, m) - 800usize];
+    ["Offset of field: zf_tensor_gemm_params::n"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, n) - 804usize];
+    ["Offset of field: zf_tensor_gemm_params::k"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, k) - 808usize];
+    ["Offset of field: zf_tensor_gemm_params::groups"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, groups) - 812usize];
+    ["Offset of field: zf_tensor_gemm_params::band"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, band) - 816usize];
+    ["Offset of field: zf_tensor_gemm_params::output"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, output) - 820usize];
+    ["Offset of field: zf_tensor_gemm_params::reserved"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, reserved) - 836usize];
+};
 #[doc = " O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask\n {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff\n j <= qpos (causal kernels) and j > qpos - window (window kernels)."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]

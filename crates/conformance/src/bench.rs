@@ -90,8 +90,9 @@ impl Bench {
             block: instance.block,
             shared_bytes: instance.shared_bytes,
             param_bytes: instance.param_bytes,
+            cluster: instance.cluster,
+            blocks_per_sm: instance.blocks_per_sm,
             doc: instance.doc.clone(),
-            tile: [0; 4],
         };
         let compiled = compile(
             &self.nvrtc,
