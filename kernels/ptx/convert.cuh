@@ -32,4 +32,24 @@ static __device__ __forceinline__ uint32_t cvt_rna_tf32_f32(float x) {
     return r;
 }
 
+// Two values in a register: `low` in the low half.
+static __device__ __forceinline__ uint32_t cvt_rn_bf16x2_f32(float high, float low) {
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+static __device__ __forceinline__ uint32_t cvt_rn_f16x2_f32(float high, float low) {
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+// Values beyond the largest become it.
+static __device__ __forceinline__ uint16_t cvt_rn_satfinite_e4m3x2_f32(float high, float low) {
+    uint16_t r;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(r) : "f"(high), "f"(low));
+    return r;
+}
+
 }  // namespace ptx

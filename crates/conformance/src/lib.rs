@@ -8,5 +8,6 @@
 
 pub mod bench;
 pub mod random;
+pub mod rows;
 pub mod tensor;
 pub mod verdict;

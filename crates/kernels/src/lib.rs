@@ -9,6 +9,7 @@
 pub mod headers;
 mod plan;
 mod refusal;
+pub mod rows;
 
 pub use plan::{Instance, Plan};
 pub use refusal::Refusal;
