@@ -36,26 +36,48 @@ ZF_INLINE float gumbel(uint32_t bits) {
     return -logf(-logf(u));
 }
 
+// A sum per value of 8 bits, one word left free after every eight: lanes that read eight each meet no bank twice.
+constexpr int BINS = 256 + 32;
+ZF_INLINE int bin_place(int bin) { return bin + bin / 8; }
+
 // The largest ordered value above which lies less than `limit` of the weights, and at or above which at least `limit`.
-// `bins` are 256 sums of shared memory.
+// `bins` are BINS words of shared memory.
 template <int THREADS, int V, class T, class Weight>
 ZF_INLINE uint32_t threshold(const T *row, int64_t length, uint64_t limit, unsigned long long *bins, Weight weight) {
     uint32_t prefix = 0;
     uint64_t above = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
-        for (int i = (int)threadIdx.x; i < 256; i += THREADS) bins[i] = 0;
+        for (int i = (int)threadIdx.x; i < BINS; i += THREADS) bins[i] = 0;
         __syncthreads();
         each<THREADS, V>(row, length, [&](int64_t, float v) {
             const uint32_t key = ordered(v);
             if (shift == 24 || key >> (shift + 8) == prefix) {
                 const unsigned long long w = weight(key, v);
-                if (w) atomicAdd(&bins[key >> shift & 255], w);
+                if (w) atomicAdd(&bins[bin_place(key >> shift & 255)], w);
             }
         });
         __syncthreads();
-        int bin = 255;
-        for (; bin > 0 && above + bins[bin] < limit; --bin) above += bins[bin];
-        prefix = prefix << 8 | (uint32_t)bin;
+        // Every warp finds the bin in which the sum from the top reaches the limit: first the eight, then the one.
+        const int lane = (int)threadIdx.x % 32;
+        uint64_t mine[8], sum = 0;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum += mine[i] = bins[bin_place(255 - 8 * lane - i)];
+        const uint64_t upto = scan(sum);
+        const uint32_t reaching = __ballot_sync(0xffffffffu, above + upto >= limit);
+        const int chosen = reaching ? __ffs((int)reaching) - 1 : 31;
+        uint64_t over = above + upto - sum;
+        int bin = 255 - 8 * lane;
+        bool below = true;
+#pragma unroll
+        for (int i = 0; i < 7; ++i) {
+            below = below && over + mine[i] < limit;
+            if (below) {
+                over += mine[i];
+                --bin;
+            }
+        }
+        above = __shfl_sync(0xffffffffu, over, chosen);
+        prefix = prefix << 8 | (uint32_t)__shfl_sync(0xffffffffu, bin, chosen);
         __syncthreads();  // The bins are cleared next.
     }
     return prefix;
@@ -64,7 +86,7 @@ ZF_INLINE uint32_t threshold(const T *row, int64_t length, uint64_t limit, unsig
 template <class T, int V, int THREADS, bool TOP_K, bool TOP_P, bool MIN_P> ZF_INLINE void sample(const SampleParams &p) {
     constexpr bool FILTERS = TOP_K || TOP_P || MIN_P;
     __shared__ __align__(16) unsigned char scratch[16 * THREADS / 32];
-    __shared__ unsigned long long bins[TOP_K || TOP_P ? 256 : 1];
+    __shared__ unsigned long long bins[TOP_K || TOP_P ? BINS : 1];
     const int64_t row = blockIdx.x;
     const T *const x = row_of<const T>(p.logits, row);
     Extreme<float> largest = {0.0f, -1};

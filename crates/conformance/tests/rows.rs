@@ -63,7 +63,7 @@ fn norm_cases() {
 #[test]
 fn tokens_come_as_often_as_they_are_likely() {
     let Ok(bench) = Bench::open() else { return };
-    let case = frequencies(4000).expect("a case");
+    let case = frequencies(2000).expect("a case");
     run(&bench, &case, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
 }
 
