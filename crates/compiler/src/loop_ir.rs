@@ -222,7 +222,7 @@ impl LoopKernel {
 }
 
 /// A [`LoopKernel`] with the sizes of one launch, for choosing grids and tasks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoopSizes {
     /// Extent of each `outer` axis.
     pub outer: Vec<Expr>,

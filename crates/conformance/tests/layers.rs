@@ -23,7 +23,7 @@ fn compile(declarations: &str, body: &str) -> String {
     .named("layers");
     let bench = Bench::open().expect("a compiler: `zeroforge toolchain install`");
     let module = bench.module(&instance).unwrap_or_else(|e| panic!("{e}"));
-    String::from_utf8(module.ptx.clone()).expect("text")
+    String::from_utf8(module.code.ptx.clone()).expect("text")
 }
 
 #[test]

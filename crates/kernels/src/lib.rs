@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
+pub mod gemm;
 pub mod headers;
 mod plan;
 mod refusal;

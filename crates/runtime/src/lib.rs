@@ -10,6 +10,7 @@ pub mod bind;
 pub mod cpu;
 mod cuda;
 mod device;
+pub mod direct;
 mod error;
 mod external;
 mod model;

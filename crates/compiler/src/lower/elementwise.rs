@@ -10,7 +10,8 @@ use zeroforge_graph::{Op, ValueId};
 use super::expression::KernelBuilder;
 use super::strided::{StridedView, contiguous_strides};
 use super::{LowerError, LoweredStep, Lowering, decide, origin_of};
-use crate::kernel_spec::{KernelSpec, LaunchSizes};
+use crate::kernel_spec::KernelSpec;
+use crate::launch::{Launch, LoopLaunch};
 use crate::loop_ir::{InstId, LoopKernel, LoopSizes, Operand, Stage};
 
 /// Merged axes of an index space: which original axes each kernel axis covers, and its variable.
@@ -208,7 +209,11 @@ pub(crate) fn push_loop(
 ) {
     let outer_extents = outer.iter().map(|e| builder.extent(e)).collect();
     let inner_extents = inner.iter().map(|e| builder.extent(e)).collect();
-    let params = builder.loop_params();
+    let launch = LoopLaunch {
+        operands: builder.operands.iter().map(|(storage, at, _)| (*storage, at.clone())).collect(),
+        ints: builder.ints.clone(),
+        sizes: LoopSizes { outer, inner },
+    };
     builder.nodes.sort();
     let origin = origin_of(lowering.graph, &builder.nodes);
     let mut reads = Vec::new();
@@ -246,10 +251,10 @@ pub(crate) fn push_loop(
     };
     lowering.push_step(LoweredStep {
         spec: KernelSpec::Loop(kernel),
-        sizes: LaunchSizes::Loop(LoopSizes { outer, inner }),
-        params,
+        launch: Launch::Loop(launch),
         reads,
         writes,
+        workspace: None,
         origin,
         flops,
     });

@@ -4,6 +4,7 @@
 
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -243,6 +244,22 @@ impl Stream {
         self.wait()
     }
 
+    /// The time that the GPU takes for what `queue` puts on the stream, which is idle before and after.
+    pub(crate) fn time(
+        &self,
+        queue: &dyn Fn() -> Result<(), RunError>,
+    ) -> Result<Duration, RunError> {
+        let (start, end) = (Event::new()?, Event::new()?);
+        start.record(self)?;
+        queue()?;
+        end.record(self)?;
+        self.wait()?;
+        // SAFETY: both events were recorded and have happened.
+        let milliseconds = unsafe { result::event::elapsed(start.0, end.0) }
+            .map_err(failed("reading the GPU's clock"))?;
+        Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+    }
+
     /// Waits until everything queued is done.
     pub(crate) fn wait(&self) -> Result<(), RunError> {
         // SAFETY: the stream is live.
@@ -256,6 +273,30 @@ impl Drop for Stream {
             // SAFETY: created by `Gpu::stream` and not destroyed before.
             let _ = unsafe { result::stream::destroy(self.handle) };
         }
+    }
+}
+
+/// A moment on a stream; destroyed when dropped.
+struct Event(sys::CUevent);
+
+impl Event {
+    fn new() -> Result<Event, RunError> {
+        result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+            .map(Event)
+            .map_err(failed("making an event"))
+    }
+
+    fn record(&self, stream: &Stream) -> Result<(), RunError> {
+        // SAFETY: both handles are live.
+        unsafe { result::event::record(self.0, stream.handle) }
+            .map_err(failed("recording an event"))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: created by `new` and not destroyed before.
+        let _ = unsafe { result::event::destroy(self.0) };
     }
 }
 
