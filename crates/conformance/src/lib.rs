@@ -13,5 +13,6 @@ pub mod case;
 pub mod family;
 pub mod gemm;
 pub mod random;
+pub mod rows;
 pub mod tensor;
 pub mod verdict;

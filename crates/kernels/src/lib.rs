@@ -11,6 +11,7 @@ pub mod gemm;
 pub mod headers;
 mod plan;
 mod refusal;
+pub mod rows;
 
 pub use plan::{Instance, Plan};
 pub use refusal::Refusal;
