@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod card;
 pub mod case;
+pub mod decode;
 pub mod random;
 pub mod tensor;
 pub mod verdict;

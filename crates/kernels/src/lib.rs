@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod headers;
 mod plan;
 mod refusal;
