@@ -24,6 +24,13 @@ static __device__ __forceinline__ float cvt_f32_f16(zf_f16 x) {
     return r;
 }
 
+// Rounds to the nearest integer, ties to even; values beyond the range become its ends, NaN zero.
+static __device__ __forceinline__ int8_t cvt_rni_sat_s8_f32(float x) {
+    int32_t r;
+    asm("cvt.rni.sat.s8.f32 %0, %1;" : "=r"(r) : "f"(x));
+    return (int8_t)r;
+}
+
 // Rounds to tf32 (10 bits of fraction), ties away from zero; the low 13 bits of the result are zero
 // in value.
 static __device__ __forceinline__ uint32_t cvt_rna_tf32_f32(float x) {
