@@ -167,6 +167,12 @@ impl Forward {
                 ));
             }
         }
+        if self.element == Element::E4m3 && !self.value_dim.is_multiple_of(16) {
+            return Err(Self::refuse(
+                "value_dim",
+                format!("is {}; of 8-bit floats multiples of 16 are allowed", self.value_dim),
+            ));
+        }
         if let Mask::Additive(dtype) = self.mask
             && !matches!(dtype, DType::Bf16 | DType::F16 | DType::F32)
         {
