@@ -257,7 +257,7 @@ impl GemmCase {
             return (sum, size);
         }
         let (mut v, mut size) = (precision.hold(sum), size);
-        let mut steps = |v: &mut f64, size: &mut f64, steps: &[Step], shift: i64, operand: &mut usize| {
+        let steps = |v: &mut f64, size: &mut f64, steps: &[Step], shift: i64, operand: &mut usize| {
             for step in steps {
                 let x = match step {
                     Step::Activate(f) => {
@@ -388,8 +388,8 @@ impl GemmCase {
 impl Case for GemmCase {
     fn name(&self) -> String {
         format!(
-            "gemm/{} {:?}->{:?} {:?} seed {} {:?} {:?}",
-            self.variant.name, self.spec.operands, self.spec.out, self.spec.store, self.seed, self.filling, self
+            "gemm/{} seed {} {:?} {:?} of {:?}",
+            self.variant.name, self.seed, self.filling, self.sizes, self.spec
         )
     }
 
