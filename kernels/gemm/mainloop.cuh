@@ -98,7 +98,7 @@ template <class Config> ZF_INLINE void load_b(const zf_tensor_gemm_params &p, Sl
     constexpr int BOX = Config::B_MN ? PANEL_COLUMNS : Config::B_BOX;
     constexpr int BOXES = Config::COLUMNS / BOX;
     uint64_t *const full = &s.ring.full[slot];
-    const int b1 = Config::GROUPED ? w.group : w.b1 * p.b_batch[1], b0 = w.b0 * p.b_batch[0];
+    const int b1 = (Config::GROUPED ? w.group : w.b1) * p.b_batch[1], b0 = w.b0 * p.b_batch[0];
 #pragma unroll
     for (int j = 0; j < BOXES; ++j) {
         if (Config::CLUSTER > 1 && j / (BOXES / Config::CLUSTER) != rank) continue;
