@@ -120,6 +120,14 @@ pub struct Operand {
     /// Whether the kernel writes it. A written operand overlaps no other operand unless the same
     /// elements are read and written at the same point (in-place elementwise).
     pub written: bool,
+    /// A power of two that divides the address in every launch; 0 where no more is known than that elements are
+    /// aligned.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub align: u32,
+}
+
+fn is_unknown(align: &u32) -> bool {
+    *align == 0
 }
 
 /// How a reduce stage folds. Float sums of F32 accumulate in F32 (printers use several partial
@@ -182,6 +190,9 @@ pub struct LoopKernel {
     pub operands: Vec<Operand>,
     /// Number of i64 parameters.
     pub ints: u32,
+    /// For each of the first parameters, a power of two that divides its value in every launch; 1 for those beyond.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub multiples: Vec<u32>,
     /// Parallel index space, outermost first.
     pub outer: Vec<Extent>,
     /// Row index space, outermost first; the last axis is the one to vectorise. Never empty: a
@@ -197,6 +208,11 @@ impl LoopKernel {
     /// Whether every stage is a store.
     pub fn is_elementwise(&self) -> bool {
         self.stages.iter().all(|s| matches!(s, Stage::Store { .. }))
+    }
+
+    /// A power of two that divides parameter `ints[i]`.
+    pub fn multiple(&self, param: u32) -> i64 {
+        self.multiples.get(param as usize).map_or(1, |&m| i64::from(m))
     }
 
     /// Size of the parameter block in bytes.

@@ -171,6 +171,7 @@ mod tests {
             spec: KernelSpec::Loop(LoopKernel {
                 operands: vec![],
                 ints: 0,
+                multiples: vec![],
                 outer: vec![],
                 inner: vec![],
                 body: Body::default(),

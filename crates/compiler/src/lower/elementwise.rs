@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use zeroforge_artifact::Expr;
+use zeroforge_artifact::program::BUFFER_ALIGN;
 use zeroforge_graph::op::{BinaryOp, UnaryOp};
 use zeroforge_graph::{Op, ValueId};
 
@@ -11,7 +12,7 @@ use super::strided::{StridedView, contiguous_strides};
 use super::{LowerError, LoweredStep, Lowering, decide, origin_of};
 use crate::kernel_spec::KernelSpec;
 use crate::launch::{Launch, LoopLaunch};
-use crate::loop_ir::{InstId, LoopKernel, LoopSizes, Stage};
+use crate::loop_ir::{InstId, LoopKernel, LoopSizes, Operand, Stage};
 
 /// Merged axes of an index space: which original axes each kernel axis covers, and its variable.
 pub(crate) struct Axes {
@@ -229,9 +230,20 @@ pub(crate) fn push_loop(
             reads.push(*storage);
         }
     }
+    // Buffers begin at multiples of BUFFER_ALIGN; what an offset adds is known up to its divisors.
+    let aligned = |offset: &Expr, operand: &Operand| {
+        let bytes = offset.clone() * Expr::constant(operand.dtype.size() as i64);
+        Operand { align: bytes.power_of_two_divisor(BUFFER_ALIGN as u32), ..*operand }
+    };
+    let mut multiples: Vec<u32> =
+        builder.ints.iter().map(|e| e.power_of_two_divisor(BUFFER_ALIGN as u32)).collect();
+    while multiples.last() == Some(&1) {
+        multiples.pop();
+    }
     let kernel = LoopKernel {
-        operands: builder.operands.iter().map(|(_, _, o)| *o).collect(),
+        operands: builder.operands.iter().map(|(_, offset, o)| aligned(offset, o)).collect(),
         ints: builder.ints.len() as u32,
+        multiples,
         outer: outer_extents,
         inner: inner_extents,
         body: builder.body,

@@ -161,7 +161,7 @@ impl KernelBuilder {
             .iter()
             .position(|(s, o, operand)| *s == storage && o == offset && operand.dtype == dtype);
         let at = found.unwrap_or_else(|| {
-            self.operands.push((storage, offset.clone(), Operand { dtype, written }));
+            self.operands.push((storage, offset.clone(), Operand { dtype, written, align: 0 }));
             self.operands.len() - 1
         });
         self.operands[at].2.written |= written;

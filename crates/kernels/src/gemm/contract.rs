@@ -35,7 +35,10 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
     }
     let exact = spec.epilogue == super::Epilogue::default();
     if spec.out == Element::I32 && !exact && spec.epilogue.text.is_none() {
-        return refuse("c", "is i32, but the steps of an epilogue compute in f32; choose a float type");
+        return refuse(
+            "c",
+            "is i32, but the steps of an epilogue compute in f32; choose a float type",
+        );
     }
     let extras = spec.epilogue.elements().len();
     if extras > MAX_EXTRA {
@@ -48,12 +51,18 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
     }
     match spec.store {
         Store::Lanes if columns % 32 != 0 => {
-            return refuse("variant", format!("has tiles of {columns} columns; 32 are stored at a time"));
+            return refuse(
+                "variant",
+                format!("has tiles of {columns} columns; 32 are stored at a time"),
+            );
         }
         Store::Copies if columns * spec.out.bytes() % 128 != 0 => {
             return refuse(
                 "variant",
-                format!("has rows of {} bytes; copies store 128 at a time", columns * spec.out.bytes()),
+                format!(
+                    "has rows of {} bytes; copies store 128 at a time",
+                    columns * spec.out.bytes()
+                ),
             );
         }
         Store::Transposed if spec.out.bytes() != 2 || columns % 64 != 0 || spec.conv.is_some() => {
@@ -71,7 +80,10 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
         if variant.columns % 64 != 0 || boxes % whole != 0 || shares > 2 * boxes {
             return refuse(
                 "b",
-                format!("is contiguous along N: {} columns cannot be split into panels of 64", variant.columns),
+                format!(
+                    "is contiguous along N: {} columns cannot be split into panels of 64",
+                    variant.columns
+                ),
             );
         }
     }
@@ -86,7 +98,9 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
             );
         }
     }
-    if spec.grouped && (spec.store != Store::Lanes || variant.split || spec.row_squares || spec.conv.is_some()) {
+    if spec.grouped
+        && (spec.store != Store::Lanes || variant.split || spec.row_squares || spec.conv.is_some())
+    {
         return refuse(
             "groups",
             "end anywhere: results are stored by lanes, tiles are not split, rows have no squares",
@@ -97,11 +111,18 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
             return refuse("conv", "takes images and filters with contiguous channels");
         }
         if conv.patch.iter().product::<u32>() != 64 {
-            return refuse("conv", format!("has patches of {:?} outputs, which are not 64", conv.patch));
+            return refuse(
+                "conv",
+                format!("has patches of {:?} outputs, which are not 64", conv.patch),
+            );
         }
         for i in 0..3 {
             let span = (conv.patch[i] - 1) * conv.stride[i] + 1;
-            if conv.taps[i] == 0 || conv.dilation[i] == 0 || !(1..=8).contains(&conv.stride[i]) || span > 256 {
+            if conv.taps[i] == 0
+                || conv.dilation[i] == 0
+                || !(1..=8).contains(&conv.stride[i])
+                || span > 256
+            {
                 return refuse(
                     "conv",
                     format!(

@@ -9,8 +9,8 @@ use zeroforge_artifact::tensor_map::{DataType, L2Promotion, Swizzle, TensorMap};
 
 use super::source::b_box;
 use super::{
-    Element, FAMILY, MAX_SPLIT_BLOCKS, MIN_PART_BLOCKS, Major, SWIZZLE_BYTES, Spec, Store, UNIT_ROWS,
-    Variant, contract,
+    Element, FAMILY, MAX_SPLIT_BLOCKS, MIN_PART_BLOCKS, Major, SWIZZLE_BYTES, Spec, Store,
+    UNIT_ROWS, Variant, contract,
 };
 use crate::{Plan, Refusal};
 
@@ -73,11 +73,11 @@ pub struct Arguments {
     pub split: Option<[u32; 2]>,
 }
 
-fn constant(value: i64) -> Expr {
+pub(super) fn constant(value: i64) -> Expr {
     Expr::constant(value)
 }
 
-fn refuse<T>(argument: &str, rule: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(argument: &str, rule: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(FAMILY, argument, rule))
 }
 
@@ -92,7 +92,7 @@ fn data_type(element: Element) -> DataType {
 }
 
 /// A tensor map, dimension by dimension.
-struct Map<'a> {
+pub(super) struct Map<'a> {
     argument: &'a str,
     element: Element,
     operand: &'a Operand,
@@ -100,10 +100,17 @@ struct Map<'a> {
     strides: Vec<Expr>,
     boxes: Vec<i64>,
     steps: Vec<u32>,
+    swizzle: Swizzle,
 }
 
 impl<'a> Map<'a> {
-    fn new(argument: &'a str, element: Element, operand: &'a Operand, size: &Expr, of_box: i64) -> Map<'a> {
+    pub(super) fn new(
+        argument: &'a str,
+        element: Element,
+        operand: &'a Operand,
+        size: &Expr,
+        of_box: i64,
+    ) -> Map<'a> {
         Map {
             argument,
             element,
@@ -112,11 +119,12 @@ impl<'a> Map<'a> {
             strides: Vec::new(),
             boxes: vec![of_box],
             steps: vec![1],
+            swizzle: Swizzle::Bytes128,
         }
     }
 
     /// The next dimension: its size, stride in elements, and box.
-    fn dim(mut self, size: &Expr, stride: &Expr, of_box: i64, step: u32) -> Map<'a> {
+    pub(super) fn dim(mut self, size: &Expr, stride: &Expr, of_box: i64, step: u32) -> Map<'a> {
         // The stride of an axis of one element is never used, but must be valid.
         let stride = if size.is(1) {
             constant(COPY_ALIGN)
@@ -130,7 +138,13 @@ impl<'a> Map<'a> {
         self
     }
 
-    fn finish(self, at: usize) -> Result<Param, Refusal> {
+    /// Rows of 64 bytes whose units are exchanged in them, instead of 128.
+    pub(super) fn narrow(mut self) -> Map<'a> {
+        self.swizzle = Swizzle::Bytes64;
+        self
+    }
+
+    pub(super) fn finish(self, at: usize) -> Result<Param, Refusal> {
         if !self.operand.offset.is_multiple_of(COPY_ALIGN as u64) {
             return refuse(
                 self.argument,
@@ -141,10 +155,14 @@ impl<'a> Map<'a> {
             );
         }
         for stride in &self.strides {
-            if !stride.is_multiple_of(COPY_ALIGN as u64) || stride.as_const().is_some_and(|s| s <= 0) {
+            if !stride.is_multiple_of(COPY_ALIGN as u64)
+                || stride.as_const().is_some_and(|s| s <= 0)
+            {
                 return refuse(
                     self.argument,
-                    format!("has a stride of `{stride}` bytes; tensor copies need a positive multiple of {COPY_ALIGN}"),
+                    format!(
+                        "has a stride of `{stride}` bytes; tensor copies need a positive multiple of {COPY_ALIGN}"
+                    ),
                 );
             }
         }
@@ -156,7 +174,7 @@ impl<'a> Map<'a> {
             strides: self.strides,
             box_dims: self.boxes.iter().map(|&n| n as u32).collect(),
             element_strides: self.steps,
-            swizzle: Swizzle::Bytes128,
+            swizzle: self.swizzle,
             l2_promotion: L2Promotion::Bytes256,
         };
         Ok(Param { at: at as u32, value: ParamValue::TensorMap(Box::new(map)) })
@@ -164,7 +182,7 @@ impl<'a> Map<'a> {
 }
 
 /// Extent and stride of a batch axis, and whether the operand has it: an axis of stride 0 is shared.
-fn batch_axis(extent: &Expr, stride: &Expr) -> (Expr, Expr, i32) {
+pub(super) fn batch_axis(extent: &Expr, stride: &Expr) -> (Expr, Expr, i32) {
     if extent.is(1) || stride.is(0) {
         (constant(1), constant(0), 0)
     } else {
@@ -172,15 +190,15 @@ fn batch_axis(extent: &Expr, stride: &Expr) -> (Expr, Expr, i32) {
     }
 }
 
-fn integer(at: usize, value: impl Into<Expr>) -> Param {
+pub(super) fn integer(at: usize, value: impl Into<Expr>) -> Param {
     Param { at: at as u32, value: ParamValue::I32(value.into()) }
 }
 
-fn address(at: usize, buffer: u32, offset: &Expr) -> Param {
+pub(super) fn address(at: usize, buffer: u32, offset: &Expr) -> Param {
     Param { at: at as u32, value: ParamValue::Address { buffer, offset: offset.clone() } }
 }
 
-fn operand(params: &mut Vec<Param>, at: usize, operand: &Operand) {
+pub(super) fn operand(params: &mut Vec<Param>, at: usize, operand: &Operand) {
     params.push(address(at, operand.buffer, &operand.offset));
     for (i, stride) in operand.strides.iter().enumerate() {
         let at = at + offset_of!(zf_operand, stride) + 8 * i;
@@ -224,8 +242,10 @@ pub fn plan(spec: &Spec, variant: &Variant, args: &Arguments) -> Result<Plan, Re
     params.push(integer(offset_of!(Block, groups), groups.clone()));
     for i in 0..2 {
         params.push(integer(offset_of!(Block, batch) + 4 * i, args.batch[i].clone()));
-        params.push(integer(offset_of!(Block, a_batch) + 4 * i, constant(i64::from(a_batch[0][i]))));
-        params.push(integer(offset_of!(Block, b_batch) + 4 * i, constant(i64::from(a_batch[1][i]))));
+        params
+            .push(integer(offset_of!(Block, a_batch) + 4 * i, constant(i64::from(a_batch[0][i]))));
+        params
+            .push(integer(offset_of!(Block, b_batch) + 4 * i, constant(i64::from(a_batch[1][i]))));
     }
     for (at, size) in [
         (offset_of!(Block, m), &args.m),
@@ -276,7 +296,10 @@ fn check(spec: &Spec, args: &Arguments) -> Result<(), Refusal> {
         }
     }
     if args.k.as_const().is_some_and(|k| k < 1) {
-        return refuse("k", format!("is {}; sums of nothing have no kernel, K is at least 1", args.k));
+        return refuse(
+            "k",
+            format!("is {}; sums of nothing have no kernel, K is at least 1", args.k),
+        );
     }
     for (name, size) in [("m", &args.m), ("n", &args.n), ("k", &args.k)] {
         if size.as_const().is_some_and(|n| !(0..1 << 30).contains(&n)) {
@@ -292,7 +315,13 @@ fn check(spec: &Spec, args: &Arguments) -> Result<(), Refusal> {
         if operand.strides[axis].is(1) || size.is(1) {
             return Ok(());
         }
-        refuse(name, format!("has stride `{}` along its contiguous axis; it must be 1", operand.strides[axis]))
+        refuse(
+            name,
+            format!(
+                "has stride `{}` along its contiguous axis; it must be 1",
+                operand.strides[axis]
+            ),
+        )
     };
     if spec.conv.is_none() {
         let (a, b) = (spec.a_major == Major::K, spec.b_major == Major::K);
@@ -309,13 +338,20 @@ fn check(spec: &Spec, args: &Arguments) -> Result<(), Refusal> {
 }
 
 /// Writes the tensor maps; which batch axes A and B have.
-fn maps(spec: &Spec, variant: &Variant, args: &Arguments, params: &mut Vec<Param>) -> Result<[[i32; 2]; 2], Refusal> {
+fn maps(
+    spec: &Spec,
+    variant: &Variant,
+    args: &Arguments,
+    params: &mut Vec<Param>,
+) -> Result<[[i32; 2]; 2], Refusal> {
     let one = constant(1);
     let block_k = spec.block_k();
-    let n = if spec.epilogue.gate.is_some() { args.n.clone() * constant(2) } else { args.n.clone() };
+    let n =
+        if spec.epilogue.gate.is_some() { args.n.clone() * constant(2) } else { args.n.clone() };
     let columns = b_box(spec, variant);
     let of_c = SWIZZLE_BYTES / spec.out.bytes();
-    let (at_a, at_b, at_c) = (offset_of!(Block, a_map), offset_of!(Block, b_map), offset_of!(Block, c_map));
+    let (at_a, at_b, at_c) =
+        (offset_of!(Block, a_map), offset_of!(Block, b_map), offset_of!(Block, c_map));
     if let (Some(conv), Some(images)) = (&spec.conv, &args.images) {
         let [image, z, y, x] = &args.a.strides;
         let mut map = Map::new("a", spec.operands, &args.a, &args.k, block_k);
@@ -362,16 +398,24 @@ fn maps(spec: &Spec, variant: &Variant, args: &Arguments, params: &mut Vec<Param
         let (n0, s0, has0) = batch_axis(&extents[0], b0);
         shared[i] = [has0, has1];
         let map = match major {
-            Major::K => Map::new(name, spec.operands, view, &args.k, block_k).dim(rows, row, of_box, 1),
-            Major::Mn => Map::new(name, spec.operands, view, rows, UNIT_ROWS).dim(&args.k, k, block_k, 1),
+            Major::K => {
+                Map::new(name, spec.operands, view, &args.k, block_k).dim(rows, row, of_box, 1)
+            }
+            Major::Mn => {
+                Map::new(name, spec.operands, view, rows, UNIT_ROWS).dim(&args.k, k, block_k, 1)
+            }
         };
         params.push(map.dim(&n1, &s1, 1, 1).dim(&n0, &s0, 1, 1).finish(at)?);
     }
     let [b0, b1, row, column] = &args.c.strides;
     let map = match spec.store {
         Store::Lanes => return Ok(shared),
-        Store::Copies => Map::new("c", spec.out, &args.c, &args.n, of_c).dim(&args.m, row, UNIT_ROWS, 1),
-        Store::Transposed => Map::new("c", spec.out, &args.c, &args.m, UNIT_ROWS).dim(&args.n, column, 64, 1),
+        Store::Copies => {
+            Map::new("c", spec.out, &args.c, &args.n, of_c).dim(&args.m, row, UNIT_ROWS, 1)
+        }
+        Store::Transposed => {
+            Map::new("c", spec.out, &args.c, &args.m, UNIT_ROWS).dim(&args.n, column, 64, 1)
+        }
     };
     params.push(map.dim(&args.batch[1], b1, 1, 1).dim(&args.batch[0], b0, 1, 1).finish(at_c)?);
     Ok(shared)
@@ -383,9 +427,10 @@ fn grid(spec: &Spec, variant: &Variant, args: &Arguments, groups: &Expr) -> Expr
     let mut row_tiles = args.m.ceil_div(&rows);
     let mut k_blocks = args.k.ceil_div(&constant(spec.block_k()));
     if let (Some(conv), Some(images)) = (&spec.conv, &args.images) {
-        let patches = images.output.iter().zip(conv.patch).fold(constant(1), |n, (size, patch)| {
-            n * size.ceil_div(&constant(i64::from(patch)))
-        });
+        let patches =
+            images.output.iter().zip(conv.patch).fold(constant(1), |n, (size, patch)| {
+                n * size.ceil_div(&constant(i64::from(patch)))
+            });
         row_tiles = patches.ceil_div(&constant(i64::from(variant.rows) / UNIT_ROWS));
         k_blocks = k_blocks * constant(i64::from(conv.taps.iter().product::<u32>()));
     }

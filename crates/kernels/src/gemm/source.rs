@@ -88,7 +88,12 @@ fn source(spec: &Spec, variant: &Variant) -> Result<String, std::fmt::Error> {
             ("BOX", &conv.patch),
         ] {
             let list: Vec<String> = values.iter().map(u32::to_string).collect();
-            writeln!(c, "    static constexpr int {name}[{}] = {{{}}};", list.len(), list.join(", "))?;
+            writeln!(
+                c,
+                "    static constexpr int {name}[{}] = {{{}}};",
+                list.len(),
+                list.join(", ")
+            )?;
         }
     }
     writeln!(c, "}};\n")?;
