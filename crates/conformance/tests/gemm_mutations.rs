@@ -10,7 +10,9 @@ use zeroforge_kernels::headers::DEVICE;
 /// The source with the family's headers in the place of their includes.
 fn inlined(source: &str) -> String {
     let mut text = String::new();
-    for name in ["gemm/scheduler.cuh", "gemm/mainloop.cuh", "gemm/epilogue.cuh", "gemm/tensor_gemm.cuh"] {
+    for name in
+        ["gemm/scheduler.cuh", "gemm/mainloop.cuh", "gemm/epilogue.cuh", "gemm/tensor_gemm.cuh"]
+    {
         let header = DEVICE.iter().find(|h| h.0 == name).expect("a header").1;
         text.push_str(&header.replace("#pragma once", ""));
     }
@@ -23,7 +25,16 @@ fn case(spec: Spec, variant: &str, (m, n, k): (i64, i64, i64)) -> GemmCase {
     GemmCase {
         spec,
         variant: Variant::named(variant).expect("a variant"),
-        sizes: Sizes { batch: [1, 1], shared: [[false; 2]; 2], m, n, k, gaps: [1, 0, 1], groups: Vec::new(), image },
+        sizes: Sizes {
+            batch: [1, 1],
+            shared: [[false; 2]; 2],
+            m,
+            n,
+            k,
+            gaps: [1, 0, 1],
+            groups: Vec::new(),
+            image,
+        },
         filling: Filling::Normal,
         seed: 7,
     }
@@ -33,8 +44,10 @@ fn case(spec: Spec, variant: &str, (m, n, k): (i64, i64, i64)) -> GemmCase {
 fn is_found(bench: &Bench, case: &GemmCase, edit: &dyn Fn(String) -> String) -> bool {
     [Schedule::Late, Schedule::Eager, Schedule::Random(1)].into_iter().any(|schedule| {
         let options = Options { schedule, instruction_budget: 50_000_000, ..Options::default() };
-        case.run_edited(bench, &mut Card::new(2), &options, edit)
-            .map_or_else(|e| panic!("the planted bug does not run: {e}"), |o| !o.failures().is_empty())
+        case.run_edited(bench, &mut Card::new(2), &options, edit).map_or_else(
+            |e| panic!("the planted bug does not run: {e}"),
+            |o| !o.failures().is_empty(),
+        )
     })
 }
 
@@ -43,9 +56,16 @@ fn planted_bugs_are_found() {
     let bench = Bench::open().expect("a compiler: `zeroforge toolchain install`");
     let bf16 = || Spec { store: Store::Copies, ..Spec::new(Element::Bf16, Element::Bf16) };
     let lanes = || Spec::new(Element::Bf16, Element::F32);
-    let biased = || Spec { epilogue: Epilogue::of([Step::Add(Extra::Column(Element::F32))]), ..bf16() };
+    let biased =
+        || Spec { epilogue: Epilogue::of([Step::Add(Extra::Column(Element::F32))]), ..bf16() };
     let image = || Spec {
-        conv: Some(Conv { taps: [3, 3, 1], stride: [1; 3], padding: [1, 1, 0], dilation: [1; 3], patch: [8, 8, 1, 1] }),
+        conv: Some(Conv {
+            taps: [3, 3, 1],
+            stride: [1; 3],
+            padding: [1, 1, 0],
+            dilation: [1; 3],
+            patch: [8, 8, 1, 1],
+        }),
         ..bf16()
     };
     let bugs: Vec<(&str, GemmCase, &str, &str)> = vec![
@@ -136,7 +156,10 @@ fn planted_bugs_are_found() {
     ];
     let mut missed = Vec::new();
     for (bug, case, from, to) in &bugs {
-        assert!(!is_found(&bench, case, &|source| inlined(&source)), "without the bug it fails: {bug}");
+        assert!(
+            !is_found(&bench, case, &|source| inlined(&source)),
+            "without the bug it fails: {bug}"
+        );
         let planted = |source: String| {
             let text = inlined(&source);
             assert!(text.contains(from), "the code has changed, plant it anew: {bug}");
