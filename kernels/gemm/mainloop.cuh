@@ -155,21 +155,36 @@ template <class Config> ZF_INLINE void product(typename Config::Acc (&d)[Config:
     else Product::ss(d, a, b, scale_d);
 }
 
-// One slot's products, as one group. `first`: unit of the tile that this warpgroup starts at.
-template <class Config> ZF_INLINE void multiply_slot(Sums<Config> &sums, Slots<Config> &s, int slot, int first, int scale_d) {
+// Descriptors of a warpgroup's operands in slot 0. Those of other places differ in the address alone, which is in
+// the low word and never carries.
+struct Operands {
+    uint64_t a, b;
+
+    template <class Config> static __device__ __forceinline__ Operands of(Slots<Config> &s, int first) {
+        constexpr int PANEL = BLOCK_K<Config> * SWIZZLE_BYTES;
+        const uint32_t a = ptx::shared_address(s.a[0]) + first * UNIT_ROWS * SWIZZLE_BYTES, b = ptx::shared_address(s.b[0]);
+        return {Config::A_MN ? mn_major_descriptor(a, PANEL) : k_major_descriptor(a),
+                Config::B_MN ? mn_major_descriptor(b, PANEL) : k_major_descriptor(b)};
+    }
+};
+
+ZF_INLINE uint64_t advanced(uint64_t descriptor, uint32_t bytes) {
+    return (descriptor & 0xffffffff00000000ull) | (uint32_t)((uint32_t)descriptor + bytes / 16);
+}
+
+// One slot's products, as one group.
+template <class Config> ZF_INLINE void multiply_slot(Sums<Config> &sums, const Operands &operands, int slot, int scale_d) {
     constexpr int STEP = ptx::Wgmma<typename Config::Element, Config::COLUMNS>::K;
     // From one step to the next: 32 bytes of a K-major row, STEP rows of an MN-major panel.
     constexpr int A_STEP = Config::A_MN ? STEP * SWIZZLE_BYTES : 32, B_STEP = Config::B_MN ? STEP * SWIZZLE_BYTES : 32;
-    constexpr int PANEL = BLOCK_K<Config> * SWIZZLE_BYTES;
-    const uint32_t a = ptx::shared_address(s.a[slot]) + first * UNIT_ROWS * SWIZZLE_BYTES, b = ptx::shared_address(s.b[slot]);
-    const uint64_t da = Config::A_MN ? mn_major_descriptor(a, PANEL) : k_major_descriptor(a);
-    const uint64_t db = Config::B_MN ? mn_major_descriptor(b, PANEL) : k_major_descriptor(b);
+    const uint64_t a = advanced(operands.a, slot * Config::ROWS * SWIZZLE_BYTES);
+    const uint64_t b = advanced(operands.b, slot * Config::COLUMNS * SWIZZLE_BYTES);
     ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < BLOCK_K<Config> / STEP; ++i)
 #pragma unroll
         for (int u = 0; u < UNITS<Config>; ++u)
-            product<Config>(sums.d[u], da + (i * A_STEP + u * UNIT_ROWS * SWIZZLE_BYTES) / 16, db + i * B_STEP / 16,
+            product<Config>(sums.d[u], advanced(a, i * A_STEP + u * UNIT_ROWS * SWIZZLE_BYTES), advanced(b, i * B_STEP),
                             i == 0 ? scale_d : 1);
     ptx::wgmma_commit_group();
 }
@@ -192,15 +207,16 @@ template <class Config> ZF_INLINE void keep(Sums<Config> &sums) {
 // group was issued, before it is waited for.
 template <class Config, class Issued>
 ZF_INLINE void multiply_plain(Sums<Config> &sums, Slots<Config> &s, RingState<Config::STAGES> &state, const Work &w, int first, const Issued &issued) {
+    const Operands operands = Operands::of(s, first);
     keep(sums);
     s.ring.wait_full(state);
-    multiply_slot(sums, s, state.slot, first, 0);
+    multiply_slot(sums, operands, state.slot, 0);
     int last = state.slot;
     state.advance();
 #pragma unroll 1
     for (int block = w.k_begin + 1; block < w.k_end; ++block) {
         s.ring.wait_full(state);
-        multiply_slot(sums, s, state.slot, first, 1);
+        multiply_slot(sums, operands, state.slot, 1);
         ptx::wgmma_wait_group<1>();
         release(s, last);
         last = state.slot;
@@ -227,12 +243,13 @@ ZF_INLINE void multiply_scaled(const zf_tensor_gemm_params &p, Sums<Config> &sum
     for (int u = 0; u < UNITS<Config>; ++u)
 #pragma unroll
         for (int i = 0; i < Config::COLUMNS / 2; ++i) sums.d[u][i] = 0;
+    const Operands operands = Operands::of(s, first);
     Sums<Config> slot_sums;
 #pragma unroll 1
     for (int block = w.k_begin; block < w.k_end; ++block) {
         s.ring.wait_full(state);
         keep(slot_sums);
-        multiply_slot(slot_sums, s, state.slot, first, 0);
+        multiply_slot(slot_sums, operands, state.slot, 0);
         float scale[UNITS<Config>][2];
         const float of_b = __ldg(b_scale + block * p.b_scale.stride[3]);
 #pragma unroll

@@ -157,16 +157,18 @@ fn nothing_to_compute_has_an_empty_grid() {
 
 #[test]
 fn patches_cover_64_outputs_and_waste_little() {
-    for (output, wanted) in [
-        ([64, 64, 1, 1], [64, 1, 1, 1]),
-        ([7, 7, 1, 8], [8, 8, 1, 1]),
-        ([100, 1, 1, 1], [4, 1, 1, 16]),
+    for (output, positions) in [
+        ([64, 64, 1, 1], 4096),
+        ([7, 7, 1, 8], 448),
+        ([100, 1, 1, 1], 128),
+        ([14, 14, 14, 1], 14 * 14 * 16),
     ] {
         let patch = Conv::patch(output);
         assert_eq!(patch.iter().product::<u32>(), 64, "{patch:?}");
-        if output != [100, 1, 1, 1] {
-            assert_eq!(patch, wanted);
-        }
+        let padded = |i: usize| {
+            (output[i] + i64::from(patch[i]) - 1) / i64::from(patch[i]) * i64::from(patch[i])
+        };
+        assert!((0..4).map(padded).product::<i64>() <= positions, "{output:?} by {patch:?}");
     }
 }
 
