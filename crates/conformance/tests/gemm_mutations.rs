@@ -150,8 +150,8 @@ fn planted_bugs_are_found() {
         (
             "taps are taken with the padding's wrong sign",
             case(image(), "cooperative_128x128", (0, 40, 30)),
-            "Config::DILATION[0] - Config::PADDING[0]",
-            "Config::DILATION[0] + Config::PADDING[0]",
+            "patch.at[i] * Config::STRIDE[i] - Config::PADDING[i]",
+            "patch.at[i] * Config::STRIDE[i] + Config::PADDING[i]",
         ),
     ];
     let mut missed = Vec::new();
