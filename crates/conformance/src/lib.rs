@@ -11,6 +11,7 @@ pub mod bench;
 pub mod card;
 pub mod case;
 pub mod family;
+pub mod gemm;
 pub mod random;
 pub mod rows;
 pub mod tensor;
