@@ -10,6 +10,7 @@ pub mod attention;
 pub mod bench;
 pub mod card;
 pub mod case;
+pub mod decode;
 pub mod family;
 pub mod gemm;
 pub mod random;
