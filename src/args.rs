@@ -85,7 +85,8 @@ Examples:
   zeroforge analyze model.zfa --kernel attention
   zeroforge analyze --compare ours.cubin theirs.cubin --kernel fwd --kernel device_kernel
   zeroforge --json analyze kernel.cubin --shared 196608
-  zeroforge analyze kernel.cu --gate limits.toml"
+  zeroforge analyze kernel.cu --gate limits.toml
+  zeroforge analyze kernel.cubin --launch launch.toml"
     )]
     Analyze(AnalyzeArgs),
     /// Run one kernel on an emulated Hopper, with every checker on.
@@ -499,6 +500,9 @@ pub(crate) struct AnalyzeArgs {
     /// Limits that must be kept (docs/analyze.md).
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     pub(crate) gate: Option<PathBuf>,
+    /// Predict this launch (docs/analyze.md): a problem, how it is divided, and the device.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) launch: Option<PathBuf>,
     /// Folder with headers for a .cu file; its own folder is searched anyway.
     #[arg(short = 'I', long, value_name = "DIR")]
     pub(crate) include: Vec<PathBuf>,

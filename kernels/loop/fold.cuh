@@ -1,4 +1,4 @@
-// Folds over the threads of a row: a warp, or a block of LANES threads. Every thread gets the result.
+// Folds over the threads of a row. Every thread gets the result.
 // The order of the fold is fixed, so results do not vary from run to run.
 #pragma once
 
@@ -12,20 +12,6 @@ struct And { template <class T> __device__ T operator()(T a, T b) const { return
 struct Max { template <class T> __device__ T operator()(T a, T b) const { return b > a || b != b ? b : a; } };
 struct Min { template <class T> __device__ T operator()(T a, T b) const { return b < a || b != b ? b : a; } };
 
-// Combines partial results of threads through shared memory; `scratch` has one T per warp.
-template <int LANES, class T, class Op> ZF_INLINE T fold(T v, Op op, void *scratch) {
-    for (int offset = 16; offset; offset >>= 1) v = op(v, __shfl_xor_sync(0xffffffffu, v, offset));
-    if (LANES > 32) {
-        T *const parts = (T *)scratch;
-        __syncthreads();  // An earlier fold may still be read.
-        if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
-        __syncthreads();
-        v = parts[0];
-        for (int w = 1; w < LANES / 32; ++w) v = op(v, parts[w]);
-    }
-    return v;
-}
-
 // Position of the first extreme value; index -1 is nothing yet.
 template <class T> struct Extreme { T value; int64_t index; };
 
@@ -38,22 +24,65 @@ template <bool MAX, class T> ZF_INLINE bool beats(Extreme<T> b, Extreme<T> a) {
     return MAX ? b.value > a.value : b.value < a.value;
 }
 
-template <int LANES, bool MAX, class T> ZF_INLINE Extreme<T> fold_extreme(Extreme<T> v, void *scratch) {
-    for (int offset = 16; offset; offset >>= 1) {
-        Extreme<T> other;
-        other.value = __shfl_xor_sync(0xffffffffu, v.value, offset);
-        other.index = __shfl_xor_sync(0xffffffffu, v.index, offset);
-        if (beats<MAX>(other, v)) v = other;
+// The first of two.
+template <bool MAX> struct First {
+    template <class T> __device__ Extreme<T> operator()(Extreme<T> a, Extreme<T> b) const {
+        return beats<MAX>(b, a) ? b : a;
     }
+};
+
+template <class T> ZF_INLINE T shuffle_xor(T v, int offset, uint32_t members) {
+    return __shfl_xor_sync(members, v, offset);
+}
+template <class T> ZF_INLINE Extreme<T> shuffle_xor(Extreme<T> v, int offset, uint32_t members) {
+    return {__shfl_xor_sync(members, v.value, offset), (int64_t)__shfl_xor_sync(members, v.index, offset)};
+}
+
+// Combines the partial results of LANES neighbouring threads: a power of two within a warp, of which `members` are
+// there, or all of a block. `scratch` has 16 bytes per warp of a block.
+template <int LANES, class T, class Op> ZF_INLINE T fold(T v, Op op, void *scratch, uint32_t members) {
+    for (int offset = (LANES < 32 ? LANES : 32) / 2; offset; offset >>= 1) v = op(v, shuffle_xor(v, offset, members));
     if (LANES > 32) {
-        Extreme<T> *const parts = (Extreme<T> *)scratch;
-        __syncthreads();
+        T *const parts = (T *)scratch;
+        __syncthreads();  // An earlier fold may still be read.
         if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
         __syncthreads();
         v = parts[0];
-        for (int w = 1; w < LANES / 32; ++w) if (beats<MAX>(parts[w], v)) v = parts[w];
+        for (int w = 1; w < LANES / 32; ++w) v = op(v, parts[w]);
     }
     return v;
+}
+
+// A slot of `count` in shared memory. The parts of an extreme lie apart, so that neighbours touch neighbouring words.
+template <class T> ZF_INLINE void put(void *scratch, int, int slot, T v) { ((T *)scratch)[slot] = v; }
+template <class T> ZF_INLINE void put(void *scratch, int count, int slot, Extreme<T> v) {
+    ((int64_t *)scratch)[slot] = v.index;
+    ((T *)((int64_t *)scratch + count))[slot] = v.value;
+}
+template <class T> ZF_INLINE void get(const void *scratch, int, int slot, T &v) { v = ((const T *)scratch)[slot]; }
+template <class T> ZF_INLINE void get(const void *scratch, int count, int slot, Extreme<T> &v) {
+    v.index = ((const int64_t *)scratch)[slot];
+    v.value = ((const T *)((const int64_t *)scratch + count))[slot];
+}
+
+// Combines, for each of N columns of a thread, the partial results of the WARPS warps of the block. `scratch` has 16
+// bytes per column and thread.
+template <int WARPS, int N, class T, class Op> ZF_INLINE void fold_columns(T (&v)[N], Op op, void *scratch) {
+    constexpr int COUNT = WARPS * N * 32;
+    const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    __syncthreads();  // An earlier fold may still be read.
+#pragma unroll
+    for (int e = 0; e < N; ++e) put(scratch, COUNT, (warp * N + e) * 32 + lane, v[e]);
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+        get(scratch, COUNT, e * 32 + lane, v[e]);
+        for (int w = 1; w < WARPS; ++w) {
+            T other;
+            get(scratch, COUNT, (w * N + e) * 32 + lane, other);
+            v[e] = op(v[e], other);
+        }
+    }
 }
 
 // Inclusive running sum over a warp.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroforge_artifact::Target;
 use zeroforge_artifact::container::SectionKind;
 use zeroforge_artifact::manifest::ModuleEntry;
@@ -12,6 +12,7 @@ use zeroforge_compiler::cuda::{
 };
 use zeroforge_runtime::{Model, OpenOptions};
 use zeroforge_sass::gate::Gate;
+use zeroforge_sass::timeline::{self, LaunchFile, Prediction, Rates, Steady};
 use zeroforge_sass::{Disassembler, Kernel, Launch, Report, kernels, matches, report, text};
 
 use crate::args::AnalyzeArgs;
@@ -30,12 +31,16 @@ pub(crate) fn run(args: &AnalyzeArgs, output: &Output) -> Result<Exit> {
         Some(path) => Some(gate(path)?),
         None => None,
     };
+    let file = match &args.launch {
+        Some(path) => Some(launch_file(path)?),
+        None => None,
+    };
     let found = find_nvdisasm().ok_or_else(|| {
         ToolchainError("no disassembler was found; run `zeroforge toolchain install --sass`".into())
     })?;
     let disassembler = Disassembler::new(&found.path);
     if args.compare {
-        return compare(args, &disassembler, output);
+        return compare(args, file.as_ref(), &disassembler, output);
     }
     if args.files.len() > 1 {
         let reason = "two files are given; --compare puts them side by side";
@@ -45,19 +50,72 @@ pub(crate) fn run(args: &AnalyzeArgs, output: &Output) -> Result<Exit> {
         return Err(UsageError("--kernel is given twice; only --compare takes two".into()).into());
     }
     let name = args.kernel.first().map_or("", String::as_str);
-    let subjects = subjects(&args.files[0], name, args, &disassembler, output)?;
-    let reports: Vec<Report> = subjects.iter().map(|s| report(&s.kernel, &s.launch)).collect();
-    for (n, report) in reports.iter().enumerate() {
+    let subjects = subjects(&args.files[0], name, args, file.as_ref(), &disassembler, output)?;
+    let found: Vec<Found> = subjects.iter().map(|s| Found::new(s, file.as_ref())).collect();
+    for (n, f) in found.iter().enumerate() {
         let gap = if n > 0 { "\n" } else { "" };
-        output.result(
-            &format!("{gap}{}", text::report(report)),
-            || json!({"event": "kernel", "report": report}),
-        );
+        output.result(&format!("{gap}{}", f.text()), || f.json());
     }
     match gate {
-        Some(gate) => check(&gate, &reports, output),
+        Some(gate) => check(&gate, &found, output),
         None => Ok(Exit::Success),
     }
+}
+
+/// What is known of a kernel.
+struct Found {
+    report: Report,
+    /// None where the kernel has no matrix products of warpgroups.
+    steady: Option<Result<Vec<Steady>, String>>,
+    /// None where no launch is given.
+    prediction: Option<Result<Prediction, String>>,
+}
+
+impl Found {
+    fn new(subject: &Subject, file: Option<&LaunchFile>) -> Found {
+        let rates = Rates::default();
+        let report = report(&subject.kernel, &subject.launch);
+        let steady = (report.main_loops().count() > 0)
+            .then(|| timeline::steady(&subject.kernel, &report, &rates));
+        let prediction = file.map(|f| {
+            let device = f.device.device();
+            timeline::predict(&subject.kernel, &report, &f.problem, &f.tiling, device, &rates)
+        });
+        Found { report, steady, prediction }
+    }
+
+    fn text(&self) -> String {
+        let mut parts = vec![text::report(&self.report)];
+        parts.extend(self.steady.as_ref().map(|s| text::steady(&self.report, s)));
+        parts.extend(self.prediction.as_ref().map(text::prediction));
+        parts.join("\n")
+    }
+
+    fn json(&self) -> Value {
+        let none = |reason: &String| json!({"none": reason});
+        json!({
+            "event": "kernel",
+            "report": self.report,
+            "steady": self.steady.as_ref().map(|s| s.as_ref().map_or_else(none, |s| json!(s))),
+            "prediction": self.prediction.as_ref().map(|p| p.as_ref().map_or_else(none, |p| json!(p))),
+        })
+    }
+
+    /// What a gate compares: the launch's utilisation, else that of the worst main loop.
+    fn utilisation(&self) -> Option<f64> {
+        if let Some(prediction) = &self.prediction {
+            return prediction.as_ref().ok().map(|p| p.utilisation);
+        }
+        let steady = self.steady.as_ref()?.as_ref().ok()?;
+        steady.iter().map(|s| s.tensor_busy).min_by(f64::total_cmp)
+    }
+}
+
+fn launch_file(path: &Path) -> Result<LaunchFile> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
+    let refuse = |reason| UsageError(format!("launch file `{}`: {reason}", path.display()));
+    Ok(LaunchFile::parse(&text).map_err(refuse)?)
 }
 
 fn gate(path: &Path) -> Result<Gate> {
@@ -67,15 +125,15 @@ fn gate(path: &Path) -> Result<Gate> {
     Ok(Gate::parse(&text).map_err(refuse)?)
 }
 
-fn check(gate: &Gate, reports: &[Report], output: &Output) -> Result<Exit> {
-    let all: Vec<&Report> = reports.iter().collect();
+fn check(gate: &Gate, found: &[Found], output: &Output) -> Result<Exit> {
+    let all: Vec<&Report> = found.iter().map(|f| &f.report).collect();
     if let Some(name) = gate.unused(&all).first() {
         let reason = format!("the gate file has limits for `{name}`, but no kernel is named so");
         return Err(UsageError(reason).into());
     }
     let mut broken = 0;
-    for report in reports {
-        for violation in gate.check(report, None) {
+    for f in found {
+        for violation in gate.check(&f.report, f.utilisation()) {
             broken += 1;
             output.result(
                 &format!("gate: {violation}"),
@@ -92,32 +150,53 @@ fn check(gate: &Gate, reports: &[Report], output: &Output) -> Result<Exit> {
     }
 }
 
-fn compare(args: &AnalyzeArgs, disassembler: &Disassembler, output: &Output) -> Result<Exit> {
-    let side = |n: usize| -> Result<Report> {
-        let file = args.files.get(n).or(args.files.first()).expect("clap requires a file");
+fn compare(
+    args: &AnalyzeArgs,
+    file: Option<&LaunchFile>,
+    disassembler: &Disassembler,
+    output: &Output,
+) -> Result<Exit> {
+    let side = |n: usize| -> Result<Found> {
+        let path = args.files.get(n).or(args.files.first()).expect("clap requires a file");
         let name = args.kernel.get(n).or(args.kernel.first()).map_or("", String::as_str);
-        let mut found = subjects(file, name, args, disassembler, output)?;
+        let mut found = subjects(path, name, args, file, disassembler, output)?;
         if found.len() > 1 {
             let names: Vec<String> =
                 found.iter().map(|s| text::short(&s.kernel.entry.name)).collect();
             return Err(UsageError(format!(
                 "`{}` has {} kernels with `{name}` in their name, --compare wants one a side; choose with --kernel: {}",
-                file.display(),
+                path.display(),
                 found.len(),
                 names.join(", ")
             ))
             .into());
         }
-        let subject = found.remove(0);
-        Ok(report(&subject.kernel, &subject.launch))
+        Ok(Found::new(&found.remove(0), file))
     };
     let (a, b) = (side(0)?, side(1)?);
-    let rows = text::compare(&a, &b);
+    let mut rows = text::compare(&a.report, &b.report);
+    let main = a.report.main_loops().count().max(b.report.main_loops().count());
+    for n in 0..main {
+        let of = |f: &Found| match f.steady.as_ref().and_then(|s| s.as_ref().ok()?.get(n)) {
+            Some(s) => format!("{:.0} cycles, {:.1}% busy", s.cycles, s.tensor_busy * 100.0),
+            None => "-".to_owned(),
+        };
+        rows.push((format!("loop {n}: predicted"), of(&a), of(&b)));
+    }
+    if file.is_some() {
+        let of = |f: &Found| match &f.prediction {
+            Some(Ok(p)) => format!("{:.1}%", p.utilisation * 100.0),
+            _ => "-".to_owned(),
+        };
+        rows.push(("launch: predicted utilisation".to_owned(), of(&a), of(&b)));
+    }
     let width = |f: &dyn Fn(&text::Row) -> usize| rows.iter().map(f).max().unwrap_or(0);
     let (w0, w1) = (width(&|r| r.0.len()), width(&|r| r.1.len()).min(48));
-    let mut lines = vec![format!("A: {}\nB: {}", text::short(&a.name), text::short(&b.name))];
+    let mut lines =
+        vec![format!("A: {}\nB: {}", text::short(&a.report.name), text::short(&b.report.name))];
     lines.extend(rows.iter().map(|r| format!("  {:w0$}  {:w1$}  {}", r.0, r.1, r.2)));
-    output.result(&lines.join("\n"), || json!({"event": "comparison", "a": a, "b": b}));
+    output
+        .result(&lines.join("\n"), || json!({"event": "comparison", "a": a.json(), "b": b.json()}));
     Ok(Exit::Success)
 }
 
@@ -126,10 +205,14 @@ fn subjects(
     path: &Path,
     name: &str,
     args: &AnalyzeArgs,
+    file: Option<&LaunchFile>,
     disassembler: &Disassembler,
     output: &Output,
 ) -> Result<Vec<Subject>> {
-    let launch = Launch { threads: args.threads, dynamic_shared: args.shared.unwrap_or(0) };
+    let launch = Launch {
+        threads: args.threads.or(file.and_then(|f| f.threads)),
+        dynamic_shared: args.shared.or(file.map(|f| f.dynamic_shared)).unwrap_or(0),
+    };
     let of = |cubin: &[u8], name: &str| -> Result<Vec<Subject>> {
         let list = kernels(cubin, name, disassembler)
             .with_context(|| format!("reading the machine code of `{}`", path.display()))?;

@@ -263,6 +263,14 @@ impl Expr {
         Expr::nested(self, divisor, Atom::Mod)
     }
 
+    /// The largest power of two, at most `limit` (itself one), that divides every value of the expression as far as its
+    /// coefficients tell.
+    pub fn power_of_two_divisor(&self, limit: u32) -> u32 {
+        let shift = self.terms.iter().map(|t| t.coef.trailing_zeros()).min();
+        let limit_shift = limit.checked_ilog2().unwrap_or(0);
+        1 << shift.map_or(limit_shift, |s| s.min(limit_shift))
+    }
+
     /// The smaller of two expressions.
     pub fn minimum(&self, other: &Expr) -> Expr {
         match (self.clone() - other.clone()).as_const() {
@@ -758,6 +766,16 @@ mod tests {
         assert_eq!((c(4) * s(0) + c(3)).floor_div(&c(2)), c(2) * s(0) + c(1));
         assert_eq!((c(4) * s(0) + c(3)).modulo(&c(4)), c(3));
         assert_eq!(s(0).minimum(&(s(0) + c(1))), s(0));
+    }
+
+    #[test]
+    fn divisors_divide() {
+        let e = c(24) * s(0) + c(8) * s(0).floor_div(&c(3));
+        assert_eq!((e.power_of_two_divisor(256), e.power_of_two_divisor(4)), (8, 4));
+        assert_eq!((e + c(3)).power_of_two_divisor(256), 1);
+        assert_eq!(c(0).power_of_two_divisor(256), 256);
+        assert_eq!(c(i64::MIN).power_of_two_divisor(256), 256);
+        assert_eq!(c(-48).power_of_two_divisor(256), 16);
     }
 
     #[test]

@@ -336,12 +336,13 @@ mod tests {
 
     #[test]
     fn each_rule_is_named() {
+        type Change<'a> = &'a dyn Fn(&mut TensorMap);
         let c = Expr::constant;
-        let cases: [(&str, &dyn Fn(&mut TensorMap)); 16] = [
+        let cases: [(&str, Change<'_>); 16] = [
             ("has 0 dimensions", &|m| m.dims.clear()),
             ("has 6 dimensions", &|m| m.dims = vec![c(1); 6]),
             ("has 0 strides for 2 dimensions", &|m| m.strides.clear()),
-            ("has 1 box sizes", &|m| drop(m.box_dims.pop())),
+            ("has 1 box sizes", &|m| m.box_dims.truncate(1)),
             ("has 3 element strides", &|m| m.element_strides.push(1)),
             ("starts at byte `2*s0`", &|m| m.offset = symbol() * c(2)),
             ("before its buffer", &|m| m.offset = c(-16)),

@@ -1,22 +1,63 @@
 //! What a target must provide. Two implementations: `cpu` and `cuda`.
 
-use zeroforge_artifact::Expr;
+use zeroforge_artifact::program::Param;
+use zeroforge_artifact::{Expr, SymbolRange};
 
-use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes};
+use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec};
+use crate::launch::Launch;
+use crate::lower::StorageId;
 
-/// A target's code generator. Pure: the same spec gives the same text.
+/// A target's code generator. Pure: equal arguments give equal results.
 pub trait Backend: Send + Sync {
-    /// Source of one kernel, complete but for the target's shared prelude.
-    fn generate(&self, spec: &KernelSpec) -> Result<KernelSource, CodegenError>;
-
-    /// The launch grid (CUDA) or task counts (CPU) of a generated kernel for symbolic sizes. Depends
-    /// on nothing but its arguments.
-    fn grid(&self, spec: &KernelSpec, source: &KernelSource, sizes: &LaunchSizes) -> [Expr; 3];
+    /// The kernel for a launch of a spec, and how it is launched; symbols have values in `ranges`. Which of
+    /// its kernels a backend takes may depend on the launch (strides that a copy engine can follow), so one
+    /// spec may have several.
+    fn plan(
+        &self,
+        spec: &KernelSpec,
+        launch: &Launch,
+        ranges: &[SymbolRange],
+    ) -> Result<Planned, CodegenError>;
 
     /// How a constant B operand of this contraction should lie in memory; the middle then stores the
     /// weight that way and sets [`GemmSpec::b_layout`]. `transposed` says that the weight is
     /// `[N, K]`.
     fn weight_layout(&self, spec: &GemmSpec, transposed: bool) -> BLayout;
+}
+
+/// A kernel, and how a step launches it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The kernel. Equal sources are one kernel.
+    pub source: KernelSource,
+    /// The launch grid (CUDA; tiles of a persistent kernel) or task counts (CPU).
+    pub grid: [Expr; 3],
+    /// Its parameters, unless they are [`Launch::block`].
+    pub own: Option<OwnParams>,
+}
+
+/// Parameters of a kernel that takes a launch in a form of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnParams {
+    /// What is written where. Buffers are indices into `buffers`, offsets in bytes.
+    pub params: Vec<Param>,
+    /// What the parameters point to.
+    pub buffers: Vec<PlanBuffer>,
+    /// Bytes of [`PlanBuffer::Workspace`].
+    pub workspace: Expr,
+    /// Bytes of [`PlanBuffer::Counters`].
+    pub counters: u32,
+}
+
+/// What a parameter points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanBuffer {
+    /// An operand's memory.
+    Storage(StorageId),
+    /// Memory of this step alone, not initialised.
+    Workspace,
+    /// Words that are zero before and after the step.
+    Counters,
 }
 
 /// Generated source of one kernel.
@@ -32,10 +73,12 @@ pub struct KernelSource {
     pub shared_bytes: u32,
     /// Size of the parameter block.
     pub param_bytes: u32,
+    /// Blocks of a cluster; 1 for none.
+    pub cluster: u32,
+    /// Resident blocks per SM of a persistent kernel.
+    pub blocks_per_sm: Option<u32>,
     /// One line for people.
     pub doc: String,
-    /// Tile or block sizes that [`Backend::grid`] needs, meaning private to the backend.
-    pub tile: [i64; 4],
 }
 
 /// A spec that the backend cannot generate.

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use zeroforge_artifact::program::ParamValue;
-use zeroforge_artifact::{DType, Expr, abi};
+use zeroforge_artifact::{DType, abi};
 
-use crate::loop_ir::{Body, InstId, LoopKernel, LoopSizes};
+use crate::loop_ir::{Body, InstId, LoopKernel};
 
 /// A kernel to generate. Equal specs give one kernel; the backend names its entry after the
 /// content hash.
@@ -127,44 +126,6 @@ pub struct AttentionSpec {
     pub causal: bool,
     /// A sliding window (its width is a parameter).
     pub window: bool,
-}
-
-/// Sizes of one launch of a spec.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LaunchSizes {
-    /// For [`KernelSpec::Loop`].
-    Loop(LoopSizes),
-    /// For [`KernelSpec::Gemm`].
-    Gemm {
-        /// Batch extents.
-        batch: [Expr; 2],
-        /// Rows.
-        m: Expr,
-        /// Columns.
-        n: Expr,
-        /// Contraction length.
-        k: Expr,
-    },
-    /// For [`KernelSpec::Attention`].
-    Attention {
-        /// Batch.
-        batch: Expr,
-        /// Query heads.
-        heads: Expr,
-        /// Query length.
-        queries: Expr,
-        /// Key length.
-        keys: Expr,
-    },
-}
-
-/// A strided view of a buffer as kernels take it: `zf_operand` of `abi.h`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OperandArg {
-    /// The address.
-    pub address: ParamValue,
-    /// Element strides; unused ones are zero.
-    pub strides: [Expr; 4],
 }
 
 impl fmt::Display for KernelSpec {

@@ -12,6 +12,7 @@ pub mod cache;
 pub mod cpu;
 pub mod cuda;
 pub mod kernel_spec;
+pub mod launch;
 mod loop_analysis;
 pub mod loop_ir;
 pub mod lower;

@@ -120,6 +120,14 @@ pub struct Operand {
     /// Whether the kernel writes it. A written operand overlaps no other operand unless the same
     /// elements are read and written at the same point (in-place elementwise).
     pub written: bool,
+    /// A power of two that divides the address in every launch; 0 where no more is known than that elements are
+    /// aligned.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub align: u32,
+}
+
+fn is_unknown(align: &u32) -> bool {
+    *align == 0
 }
 
 /// How a reduce stage folds. Float sums of F32 accumulate in F32 (printers use several partial
@@ -182,6 +190,9 @@ pub struct LoopKernel {
     pub operands: Vec<Operand>,
     /// Number of i64 parameters.
     pub ints: u32,
+    /// For each of the first parameters, a power of two that divides its value in every launch; 1 for those beyond.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub multiples: Vec<u32>,
     /// Parallel index space, outermost first.
     pub outer: Vec<Extent>,
     /// Row index space, outermost first; the last axis is the one to vectorise. Never empty: a
@@ -199,6 +210,11 @@ impl LoopKernel {
         self.stages.iter().all(|s| matches!(s, Stage::Store { .. }))
     }
 
+    /// A power of two that divides parameter `ints[i]`.
+    pub fn multiple(&self, param: u32) -> i64 {
+        self.multiples.get(param as usize).map_or(1, |&m| i64::from(m))
+    }
+
     /// Size of the parameter block in bytes.
     pub fn param_bytes(&self) -> u32 {
         8 * (self.operands.len() as u32 + self.ints)
@@ -206,7 +222,7 @@ impl LoopKernel {
 }
 
 /// A [`LoopKernel`] with the sizes of one launch, for choosing grids and tasks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoopSizes {
     /// Extent of each `outer` axis.
     pub outer: Vec<Expr>,

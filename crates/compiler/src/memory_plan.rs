@@ -34,7 +34,7 @@ impl Lifetime {
 fn lifetimes(lowered: &Lowered) -> Vec<Option<Lifetime>> {
     let mut lifetimes: Vec<Option<Lifetime>> = vec![None; lowered.storages.len()];
     for (step, s) in lowered.steps.iter().enumerate() {
-        for id in s.reads.iter().chain(&s.writes) {
+        for id in s.reads.iter().chain(&s.writes).chain(&s.workspace) {
             let l = lifetimes[id.0 as usize].get_or_insert(Lifetime { first: step, last: step });
             l.last = step;
         }
@@ -159,8 +159,9 @@ pub fn check(lowered: &Lowered, plan: &MemoryPlan) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel_spec::{KernelSpec, LaunchSizes};
-    use crate::loop_ir::{Body, LoopKernel, LoopSizes};
+    use crate::kernel_spec::KernelSpec;
+    use crate::launch::{Launch, LoopLaunch};
+    use crate::loop_ir::{Body, LoopKernel};
     use crate::lower::{LoweredStep, Storage};
     use zeroforge_artifact::{DType, Symbol};
 
@@ -170,15 +171,16 @@ mod tests {
             spec: KernelSpec::Loop(LoopKernel {
                 operands: vec![],
                 ints: 0,
+                multiples: vec![],
                 outer: vec![],
                 inner: vec![],
                 body: Body::default(),
                 stages: vec![],
             }),
-            sizes: LaunchSizes::Loop(LoopSizes { outer: vec![], inner: vec![] }),
-            params: vec![],
+            launch: Launch::Loop(LoopLaunch::default()),
             reads: ids(reads),
             writes: ids(writes),
+            workspace: None,
             origin: String::new(),
             flops: Expr::constant(0),
         }

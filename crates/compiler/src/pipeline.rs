@@ -7,7 +7,7 @@ use zeroforge_artifact::container::{Assembled, Piece, SectionKind};
 use zeroforge_artifact::manifest::{
     Layout, Manifest, ModuleEntry, Provenance, TargetEntry, WeightEntry, WeightStorage,
 };
-use zeroforge_artifact::{ArtifactBuilder, ArtifactError, Target, abi, weights};
+use zeroforge_artifact::{ArtifactBuilder, ArtifactError, SymbolRange, Target, abi, weights};
 use zeroforge_graph::ir::{Bytes, WeightData, WeightStore};
 use zeroforge_graph::{Graph, VerifyError, verify};
 
@@ -176,10 +176,12 @@ pub fn schedule_for(
     backend: &dyn Backend,
     target: Target,
 ) -> Result<Schedule, CompileError> {
-    let lowered = lower::lower(graph, backend)?;
+    let mut lowered = lower::lower(graph, backend)?;
+    let ranges: Vec<SymbolRange> = graph.symbols.iter().map(|s| s.range).collect();
+    let planned = schedule::choose(&mut lowered, backend, &ranges)?;
     let plan = memory_plan::plan(&lowered);
     debug_assert_eq!(memory_plan::check(&lowered, &plan), Ok(()));
-    Ok(schedule::build(graph, &lowered, &plan, backend, target)?)
+    Ok(schedule::build(graph, &lowered, &planned, &plan, target)?)
 }
 
 /// Row-major bytes of a weight.

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use zeroforge_artifact::program::{
     Buffer, Guard, Kernel, Param, ParamValue, Place, Port, Program, Step,
 };
-use zeroforge_artifact::{DType, Expr, Target};
+use zeroforge_artifact::{DType, Expr, SymbolRange, Target};
 use zeroforge_graph::Graph;
 use zeroforge_graph::ir::OutputKind;
 
-use crate::backend::{Backend, CodegenError, KernelSource};
-use crate::lower::{Arg, Lowered, StorageKind, WeightLayout};
+use crate::backend::{Backend, CodegenError, KernelSource, PlanBuffer, Planned};
+use crate::kernel_spec::KernelSpec;
+use crate::launch::Arg;
+use crate::lower::{Lowered, Storage, StorageId, StorageKind, WeightLayout};
 use crate::memory_plan::MemoryPlan;
-use crate::spec_file::Specs;
+use crate::spec_file::{Arguments, Specs};
 
 /// A weight as one target wants it stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,12 +41,75 @@ pub struct Schedule {
     pub weights: Vec<ScheduledWeight>,
 }
 
-/// Generates the kernels of a lowered graph and assembles the program.
+/// Stands for the counters' buffer, which comes behind all others.
+const COUNTERS: u32 = u32::MAX;
+
+/// Has a backend choose and generate the kernels of a lowered graph; steps are given the workspaces that they
+/// ask for.
+pub fn choose(
+    lowered: &mut Lowered,
+    backend: &dyn Backend,
+    ranges: &[SymbolRange],
+) -> Result<Vec<Planned>, CodegenError> {
+    let mut planned = Vec::with_capacity(lowered.steps.len());
+    for step in &mut lowered.steps {
+        let kernel = backend.plan(&step.spec, &step.launch, ranges)?;
+        if let Some(own) = &kernel.own
+            && !own.workspace.is(0)
+        {
+            step.workspace = Some(StorageId(lowered.storages.len() as u32));
+            lowered.storages.push(Storage {
+                name: format!("{}.workspace", step.origin),
+                dtype: DType::U8,
+                numel: own.workspace.clone(),
+                kind: StorageKind::Temporary,
+            });
+        }
+        planned.push(kernel);
+    }
+    Ok(planned)
+}
+
+/// The index of a kernel, added if it is new.
+fn kernel_of(
+    kernels: &mut Vec<Kernel>,
+    sources: &mut Vec<KernelSource>,
+    specs: &mut Specs,
+    planned: &Planned,
+    spec: &KernelSpec,
+    target: Target,
+) -> u32 {
+    let source = &planned.source;
+    let mut known = kernels.iter().zip(&specs.kernels);
+    // One source may be the kernel of several specs, whose sizes it takes as parameters.
+    if let Some(at) = known.position(|(k, s)| k.entry == source.entry && s == spec) {
+        return at as u32;
+    }
+    let module = sources.iter().position(|s| s.entry == source.entry).unwrap_or_else(|| {
+        sources.push(source.clone());
+        sources.len() - 1
+    });
+    kernels.push(Kernel {
+        entry: source.entry.clone(),
+        // The CPU links all kernels into one object; CUDA has a module per source.
+        module: if target.is_cuda() { module as u32 } else { 0 },
+        param_bytes: source.param_bytes,
+        block: source.block,
+        shared_bytes: source.shared_bytes,
+        cluster: source.cluster,
+        blocks_per_sm: source.blocks_per_sm,
+        doc: source.doc.clone(),
+    });
+    specs.kernels.push(spec.clone());
+    kernels.len() as u32 - 1
+}
+
+/// Assembles the program of a lowered graph from its kernels and the memory plan.
 pub fn build(
     graph: &Graph,
     lowered: &Lowered,
+    planned: &[Planned],
     plan: &MemoryPlan,
-    backend: &dyn Backend,
     target: Target,
 ) -> Result<Schedule, CodegenError> {
     let mut weights: Vec<ScheduledWeight> = Vec::new();
@@ -85,52 +150,65 @@ pub fn build(
     let mut sources: Vec<KernelSource> = Vec::new();
     let mut specs = Specs::default();
     let mut kernels: Vec<Kernel> = Vec::new();
-    let mut kernel_of: HashMap<String, u32> = HashMap::new();
     let mut steps = Vec::with_capacity(lowered.steps.len());
-    for step in &lowered.steps {
-        let source = backend.generate(&step.spec)?;
-        let grid = backend.grid(&step.spec, &source, &step.sizes);
-        let kernel = match kernel_of.get(&source.entry) {
-            Some(&at) => at,
-            None => {
-                let at = kernels.len() as u32;
-                kernels.push(Kernel {
-                    entry: source.entry.clone(),
-                    // The CPU links all kernels into one object; CUDA has a module per kernel.
-                    module: if target.is_cuda() { at } else { 0 },
-                    param_bytes: source.param_bytes,
-                    block: source.block,
-                    shared_bytes: source.shared_bytes,
-                    cluster: 1,
-                    blocks_per_sm: None,
-                    doc: source.doc.clone(),
-                });
-                kernel_of.insert(source.entry.clone(), at);
-                sources.push(source);
-                specs.kernels.push(step.spec.clone());
-                at
-            }
-        };
-        let mut params = Vec::with_capacity(step.params.len());
-        for (at, arg) in &step.params {
+    let counters = planned.iter().filter_map(|p| p.own.as_ref()).map(|own| own.counters).max();
+    let counters = counters.filter(|&bytes| bytes > 0);
+    for (at, (step, planned)) in lowered.steps.iter().zip(planned).enumerate() {
+        let kernel = kernel_of(&mut kernels, &mut sources, &mut specs, planned, &step.spec, target);
+        // The block that the spec has: the kernel's own, or for the reference only.
+        let mut block = Vec::new();
+        for (at, arg) in step.launch.block() {
             let value = match arg {
                 Arg::Address { storage, offset } => {
                     let size = lowered.storages[storage.0 as usize].dtype.size() as i64;
                     ParamValue::Address {
                         buffer: place(storage.0, &mut weights),
-                        offset: offset.clone() * Expr::constant(size),
+                        offset: offset * Expr::constant(size),
                     }
                 }
-                Arg::I64(value) => ParamValue::I64(value.clone()),
+                Arg::I64(value) => ParamValue::I64(value),
                 Arg::F32(value) => ParamValue::F32Bits(value.to_bits()),
             };
             // Bytes not covered are zero, so zeros need no entry.
             if !matches!(&value, ParamValue::I64(v) if v.is(0)) {
-                params.push(Param { at: *at, value });
+                block.push(Param { at, value });
             }
         }
-        params.sort_by_key(|p| p.at);
-        let mut ids = |storages: &[crate::lower::StorageId]| {
+        let params = match &planned.own {
+            None => block,
+            Some(own) => {
+                specs.arguments.push(Arguments { step: at as u32, params: block });
+                let mut buffer_of = |buffer: PlanBuffer| match buffer {
+                    PlanBuffer::Storage(storage) => Some(place(storage.0, &mut weights)),
+                    PlanBuffer::Workspace => step.workspace.map(|s| place(s.0, &mut weights)),
+                    PlanBuffer::Counters => counters.map(|_| COUNTERS),
+                };
+                let mut params = Vec::with_capacity(own.params.len());
+                for param in &own.params {
+                    let mut param = param.clone();
+                    let buffer = match &mut param.value {
+                        ParamValue::Address { buffer, .. } => Some(buffer),
+                        ParamValue::TensorMap(map) => Some(&mut map.buffer),
+                        _ => None,
+                    };
+                    if let Some(buffer) = buffer {
+                        let known = own.buffers.get(*buffer as usize).copied();
+                        *buffer = known.and_then(&mut buffer_of).ok_or_else(|| {
+                            CodegenError::Unsupported {
+                                target: target.to_string(),
+                                spec: step.spec.to_string(),
+                                reason: format!(
+                                    "its kernel names buffer {buffer}, which it does not have; this is a bug in zeroforge"
+                                ),
+                            }
+                        })?;
+                    }
+                    params.push(param);
+                }
+                params
+            }
+        };
+        let mut ids = |storages: &mut dyn Iterator<Item = &StorageId>| {
             let mut ids: Vec<u32> = Vec::new();
             for s in storages {
                 let id = place(s.0, &mut weights);
@@ -140,10 +218,11 @@ pub fn build(
             }
             ids
         };
-        let (reads, writes) = (ids(&step.reads), ids(&step.writes));
+        let reads = ids(&mut step.reads.iter());
+        let writes = ids(&mut step.writes.iter().chain(&step.workspace));
         steps.push(Step {
             kernel,
-            grid,
+            grid: planned.grid.clone(),
             params,
             reads,
             writes,
@@ -183,6 +262,18 @@ pub fn build(
         })
         .collect();
 
+    if let Some(bytes) = counters {
+        let at = buffers.len() as u32;
+        let (name, bytes) = ("counters".to_owned(), Expr::constant(bytes.into()));
+        buffers.push(Buffer { name, place: Place::Counters, bytes });
+        for param in steps.iter_mut().flat_map(|s: &mut Step| &mut s.params) {
+            if let ParamValue::Address { buffer, .. } = &mut param.value
+                && *buffer == COUNTERS
+            {
+                *buffer = at;
+            }
+        }
+    }
     let program = Program {
         target,
         symbols: graph.symbols.clone(),

@@ -178,6 +178,10 @@ fn check_loop(kernel: &LoopKernel) -> Result<(), String> {
         format!("more than {MAX_AXES} axes")
     })?;
     rule(!kernel.inner.is_empty(), || "it has no inner axis".into())?;
+    let known = kernel.operands.iter().map(|o| o.align).filter(|&a| a != 0);
+    rule(known.chain(kernel.multiples.iter().copied()).all(u32::is_power_of_two), || {
+        "an alignment that is no power of two".into()
+    })?;
     for extent in kernel.outer.iter().chain(&kernel.inner) {
         match *extent {
             Extent::Const(n) => rule(n >= 0, || format!("an axis of {n}"))?,
@@ -355,7 +359,7 @@ impl Scope<'_> {
 #[cfg(test)]
 mod tests {
     use zeroforge_artifact::program::{Kernel, Signature, Step};
-    use zeroforge_artifact::{Expr, Target};
+    use zeroforge_artifact::{Expr, Target, abi};
     use zeroforge_graph::op::BinaryOp;
 
     use super::*;
@@ -414,10 +418,11 @@ mod tests {
         let value = body.push(InstKind::Binary(BinaryOp::Sub, x, acc), DType::F32);
         LoopKernel {
             operands: vec![
-                Operand { dtype: DType::F16, written: false },
-                Operand { dtype: DType::F32, written: true },
+                Operand { dtype: DType::F16, written: false, align: 0 },
+                Operand { dtype: DType::F32, written: true, align: 16 },
             ],
             ints: 1,
+            multiples: vec![8],
             outer: vec![Extent::Const(3)],
             inner: vec![Extent::Param(0)],
             body,
@@ -490,6 +495,8 @@ mod tests {
         };
         assert!(refused(&|k| k.ints = u32::MAX).contains("too many parameters"));
         assert!(refused(&|k| k.inner.clear()).contains("no inner axis"));
+        assert!(refused(&|k| k.multiples[0] = 6).contains("no power of two"));
+        assert!(refused(&|k| k.operands[1].align = 3).contains("no power of two"));
         assert!(refused(&|k| k.inner[0] = Extent::Param(1)).contains("parameter 1"));
         assert!(refused(&|k| k.outer[0] = Extent::Const(-1)).contains("an axis of -1"));
         assert!(refused(&|k| k.operands[1].written = false).contains("not writable"));

@@ -32,6 +32,9 @@ pub enum BenchError {
     /// A launch that the card would refuse.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// Arguments outside of the kernel's contract.
+    #[error(transparent)]
+    Refused(#[from] zeroforge_kernels::Refusal),
     /// A plan that breaks the rules of programs.
     #[error("`{entry}`: {source}")]
     Plan {
@@ -90,8 +93,9 @@ impl Bench {
             block: instance.block,
             shared_bytes: instance.shared_bytes,
             param_bytes: instance.param_bytes,
+            cluster: instance.cluster,
+            blocks_per_sm: instance.blocks_per_sm,
             doc: instance.doc.clone(),
-            tile: [0; 4],
         };
         let compiled = compile(
             &self.nvrtc,

@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod bench;
 pub mod card;
 pub mod case;
 pub mod decode;
+pub mod family;
 pub mod random;
 pub mod tensor;
 pub mod verdict;

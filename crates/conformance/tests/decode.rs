@@ -15,7 +15,13 @@ fn sms(case: usize) -> u32 {
 fn run(cases: &[DecodeCase]) {
     let cases: Vec<&dyn Case> = cases.iter().map(|c| c as &dyn Case).collect();
     let failures = run_on_emulator(&bench(), &cases, &sms);
-    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} fail:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 /// `ZEROFORGE_DECODE_CASE` runs one drawn case alone.

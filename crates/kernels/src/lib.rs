@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod decode;
+pub mod gemm;
 pub mod headers;
 mod plan;
 mod refusal;

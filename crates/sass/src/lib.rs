@@ -18,6 +18,7 @@ pub mod path;
 pub mod pipe;
 pub mod shadow;
 pub mod text;
+pub mod timeline;
 
 pub use cubin::{Entry, entries, is_cubin};
 pub use disassemble::Disassembler;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::kernel::{LoopReport, Report};
 use crate::pipe::Pipe;
 use crate::shadow::Counts;
+use crate::timeline::{Prediction, Steady};
 
 /// `name` shortened in the middle, for long mangled names.
 pub fn short(name: &str) -> String {
@@ -139,6 +140,48 @@ pub fn report(r: &Report) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// What the model says of a kernel's main loops.
+pub fn steady(report: &Report, found: &Result<Vec<Steady>, String>) -> String {
+    let list = match found {
+        Ok(list) => list,
+        Err(reason) => return format!("  model: no prediction, {reason}"),
+    };
+    let main: Vec<&LoopReport> = report.main_loops().collect();
+    let lines: Vec<String> = list
+        .iter()
+        .map(|s| {
+            let from = main.get(s.main_loop).map_or(0, |l| l.from);
+            format!(
+                "  model: main loop {from:#06x} predicted at {:.0} cycles an iteration, tensor cores busy {:.1}%",
+                s.cycles,
+                s.tensor_busy * 100.0
+            )
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// What the model says of a launch.
+pub fn prediction(found: &Result<Prediction, String>) -> String {
+    let p = match found {
+        Ok(p) => p,
+        Err(reason) => return format!("  model: no prediction of the launch, {reason}"),
+    };
+    let waits: Vec<String> =
+        p.waits.iter().map(|(c, s)| format!("{c} {:.0}%", s * 100.0)).collect();
+    let memory = if p.memory_bound { "; memory binds" } else { "" };
+    format!(
+        "  model: launch on {} SMs predicted at {} cycles, utilisation {:.1}% (tensor cores busy {:.1}%), {:.0} TFLOP/s at {:.0} MHz{memory}\n  model: warps wait for {}",
+        p.sms,
+        p.cycles,
+        p.utilisation * 100.0,
+        p.tensor_busy * 100.0,
+        p.tflops,
+        p.clock_mhz,
+        waits.join(", ")
+    )
 }
 
 /// A row of a comparison.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use zeroforge_artifact::Target;
 use zeroforge_artifact::container::SectionKind;
 use zeroforge_artifact::manifest::ModuleEntry;
-use zeroforge_artifact::program::{Kernel, Place, Program};
+use zeroforge_artifact::program::{Kernel, ParamValue, Place, Program};
 use zeroforge_compiler::kernel_spec::KernelSpec;
 use zeroforge_compiler::reference::{self, Output, Values, Verdict, judge};
 use zeroforge_compiler::spec_file::{self, Specs};
@@ -358,6 +358,16 @@ impl Machine {
         touched.extend(info.reads.iter().chain(&info.writes));
         touched.sort_unstable();
         touched.dedup();
+        // What a step writes that is no argument of its spec is memory for itself.
+        let arguments = self.specs.arguments(step.step);
+        if let Some(arguments) = arguments {
+            let is_argument = |buffer: u32| {
+                arguments.iter().any(
+                    |p| matches!(p.value, ParamValue::Address { buffer: b, .. } if b == buffer),
+                )
+            };
+            touched.retain(|b| is_argument(*b) || !info.writes.contains(b));
+        }
         let computes = checks.reference || matches!(self.engine, Engine::Reference);
         let mut before = Snapshot::default();
         let mut outputs = Vec::new();
@@ -366,7 +376,7 @@ impl Machine {
                 self.add(&mut before, buffer, bound, addresses)?;
             }
             let spec = &self.specs.kernels[step.kernel];
-            let arguments = match self.specs.arguments(step.step) {
+            let arguments = match arguments {
                 Some(arguments) => {
                     let bytes = spec.param_bytes() as usize;
                     let address_of = |buffer: u32| addresses[buffer as usize];

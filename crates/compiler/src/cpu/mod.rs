@@ -6,13 +6,13 @@ mod compile;
 mod gemm;
 mod loops;
 
-use zeroforge_artifact::abi::{zf_attention_params, zf_gemm_params};
-use zeroforge_artifact::{CpuIsa, DType, Expr};
+use zeroforge_artifact::{CpuIsa, DType, Expr, SymbolRange};
 
 pub use compile::{CpuCompileError, HostCompiler, compile};
 
-use crate::backend::{Backend, CodegenError, KernelSource};
-use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes, panel_columns};
+use crate::backend::{Backend, CodegenError, KernelSource, Planned};
+use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, panel_columns};
+use crate::launch::Launch;
 
 /// Shared declarations of all kernels.
 const PRELUDE: &str = include_str!("prelude.h");
@@ -37,23 +37,33 @@ impl CpuBackend {
 }
 
 impl Backend for CpuBackend {
-    fn generate(&self, spec: &KernelSpec) -> Result<KernelSource, CodegenError> {
-        let (text, kind, shared_bytes, param_bytes) = match spec {
-            KernelSpec::Loop(kernel) => {
-                (loops::print(kernel, ENTRY)?, "loop", 0, kernel.param_bytes())
+    fn plan(
+        &self,
+        spec: &KernelSpec,
+        launch: &Launch,
+        _: &[SymbolRange],
+    ) -> Result<Planned, CodegenError> {
+        let (text, kind, shared_bytes) = match spec {
+            KernelSpec::Loop(kernel) => (loops::print(kernel, ENTRY)?, "loop", 0),
+            KernelSpec::Gemm(gemm) => {
+                (gemm::print(self.isa, gemm, ENTRY)?, "gemm", gemm::scratch_bytes(self.isa, gemm))
             }
-            KernelSpec::Gemm(gemm) => (
-                gemm::print(self.isa, gemm, ENTRY)?,
-                "gemm",
-                gemm::scratch_bytes(self.isa, gemm),
-                size_of::<zf_gemm_params>() as u32,
-            ),
             KernelSpec::Attention(attention) => (
                 attention::print(self.isa, attention, ENTRY)?,
                 "attention",
                 attention::scratch_bytes(self.isa, attention),
-                size_of::<zf_attention_params>() as u32,
             ),
+        };
+        let tasks = match (spec, launch) {
+            (KernelSpec::Loop(kernel), Launch::Loop(l)) => loops::tasks(kernel, &l.sizes),
+            (KernelSpec::Gemm(gemm), Launch::Gemm(l)) => {
+                gemm::tasks(self.isa, gemm, &l.batch, &l.m, &l.n)
+            }
+            (KernelSpec::Attention(_), Launch::Attention(l)) => {
+                attention::tasks(&l.batch, &l.heads, &l.queries)
+            }
+            // A launch of another kind: nothing to do.
+            _ => Expr::constant(0),
         };
         let shared_bytes = u32::try_from(shared_bytes).map_err(|_| CodegenError::Unsupported {
             target: self.isa.name().to_owned(),
@@ -62,30 +72,17 @@ impl Backend for CpuBackend {
         })?;
         let hash = blake3::hash(text.as_bytes()).to_hex();
         let entry = format!("zf_{kind}_{}", &hash.as_str()[..16]);
-        Ok(KernelSource {
+        let source = KernelSource {
             text: text.replace(ENTRY, &entry),
             entry,
             block: 1,
             shared_bytes,
-            param_bytes,
+            param_bytes: u32::try_from(spec.param_bytes()).unwrap_or(u32::MAX),
+            cluster: 1,
+            blocks_per_sm: None,
             doc: spec.to_string(),
-            tile: [0; 4],
-        })
-    }
-
-    fn grid(&self, spec: &KernelSpec, _: &KernelSource, sizes: &LaunchSizes) -> [Expr; 3] {
-        let tasks = match (spec, sizes) {
-            (KernelSpec::Loop(kernel), LaunchSizes::Loop(sizes)) => loops::tasks(kernel, sizes),
-            (KernelSpec::Gemm(gemm), LaunchSizes::Gemm { batch, m, n, .. }) => {
-                gemm::tasks(self.isa, gemm, batch, m, n)
-            }
-            (KernelSpec::Attention(_), LaunchSizes::Attention { batch, heads, queries, .. }) => {
-                attention::tasks(batch, heads, queries)
-            }
-            // Sizes of another kind: nothing to launch.
-            _ => Expr::constant(0),
         };
-        [tasks, Expr::constant(1), Expr::constant(1)]
+        Ok(Planned { source, grid: [tasks, Expr::constant(1), Expr::constant(1)], own: None })
     }
 
     fn weight_layout(&self, spec: &GemmSpec, transposed: bool) -> BLayout {

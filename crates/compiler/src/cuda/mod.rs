@@ -10,14 +10,15 @@ mod loops;
 mod nvrtc;
 mod toolchain;
 
-use zeroforge_artifact::{DType, Expr, Target};
+use zeroforge_artifact::{DType, Expr, SymbolRange, Target};
 
 pub use compile::{CudaCompileError, CudaModule, compile, compile_source, kernel_source};
 pub use nvrtc::Nvrtc;
 pub use toolchain::{Found, NVDISASM, NVRTC, Wheel, find_nvdisasm, find_nvrtc, toolchain_folder};
 
-use crate::backend::{Backend, CodegenError, KernelSource};
-use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, LaunchSizes, panel_columns};
+use crate::backend::{Backend, CodegenError, KernelSource, Planned};
+use crate::kernel_spec::{BLayout, GemmSpec, KernelSpec, panel_columns};
+use crate::launch::Launch;
 
 /// Stands for the entry name while the text is hashed.
 const ENTRY: &str = "zf_kernel_entry";
@@ -55,8 +56,40 @@ impl CudaBackend {
     }
 }
 
+/// Blocks of a launch of a generated kernel. All grids are one-dimensional: a kernel takes its block index
+/// apart itself.
+fn blocks(spec: &KernelSpec, tile: [i64; 4], launch: &Launch) -> Expr {
+    let size = |i: usize| Expr::constant(tile[i]);
+    match (spec, launch) {
+        (KernelSpec::Loop(kernel), Launch::Loop(l)) => {
+            let rows = Expr::product(&l.sizes.outer);
+            let points = rows.clone() * Expr::product(&l.sizes.inner);
+            let work = if kernel.is_elementwise() { points } else { rows };
+            work.ceil_div(&size(0))
+        }
+        (KernelSpec::Gemm(_), Launch::Gemm(l)) => {
+            let batch = l.batch[0].clone() * l.batch[1].clone();
+            match tile[2] {
+                // One thread per element.
+                1 => (batch * l.m.clone() * l.n.clone()).ceil_div(&size(0)),
+                _ => batch * l.m.ceil_div(&size(0)) * l.n.ceil_div(&size(1)),
+            }
+        }
+        (KernelSpec::Attention(_), Launch::Attention(l)) => {
+            l.batch.clone() * l.heads.clone() * l.queries.ceil_div(&size(0))
+        }
+        // A launch of another kind: nothing to do.
+        _ => Expr::constant(0),
+    }
+}
+
 impl Backend for CudaBackend {
-    fn generate(&self, spec: &KernelSpec) -> Result<KernelSource, CodegenError> {
+    fn plan(
+        &self,
+        spec: &KernelSpec,
+        launch: &Launch,
+        _: &[SymbolRange],
+    ) -> Result<Planned, CodegenError> {
         let generated = match spec {
             KernelSpec::Loop(kernel) => loops::generate(kernel)?,
             KernelSpec::Gemm(gemm) => gemm::generate(gemm)?,
@@ -71,42 +104,18 @@ impl Backend for CudaBackend {
         }
         let hash = blake3::hash(generated.text.as_bytes()).to_hex();
         let entry = format!("zf_{}_{}", generated.kind, &hash.as_str()[..16]);
-        Ok(KernelSource {
+        let source = KernelSource {
             text: generated.text.replace(ENTRY, &entry),
             entry,
             block: generated.block,
             shared_bytes: generated.shared_bytes as u32,
             param_bytes: generated.param_bytes,
+            cluster: 1,
+            blocks_per_sm: None,
             doc: spec.to_string(),
-            tile: generated.tile,
-        })
-    }
-
-    /// All grids are one-dimensional: a kernel takes its block index apart itself.
-    fn grid(&self, spec: &KernelSpec, source: &KernelSource, sizes: &LaunchSizes) -> [Expr; 3] {
-        let tile = |i: usize| Expr::constant(source.tile[i]);
-        let blocks = match (spec, sizes) {
-            (KernelSpec::Loop(kernel), LaunchSizes::Loop(sizes)) => {
-                let rows = Expr::product(&sizes.outer);
-                let points = rows.clone() * Expr::product(&sizes.inner);
-                let work = if kernel.is_elementwise() { points } else { rows };
-                work.ceil_div(&tile(0))
-            }
-            (KernelSpec::Gemm(_), LaunchSizes::Gemm { batch, m, n, .. }) => {
-                let batch = batch[0].clone() * batch[1].clone();
-                match source.tile[2] {
-                    // One thread per element.
-                    1 => (batch * m.clone() * n.clone()).ceil_div(&tile(0)),
-                    _ => batch * m.ceil_div(&tile(0)) * n.ceil_div(&tile(1)),
-                }
-            }
-            (KernelSpec::Attention(_), LaunchSizes::Attention { batch, heads, queries, .. }) => {
-                batch.clone() * heads.clone() * queries.ceil_div(&tile(0))
-            }
-            // Sizes of another kind: nothing to launch.
-            _ => Expr::constant(0),
         };
-        [blocks, Expr::constant(1), Expr::constant(1)]
+        let blocks = blocks(spec, generated.tile, launch);
+        Ok(Planned { source, grid: [blocks, Expr::constant(1), Expr::constant(1)], own: None })
     }
 
     /// The CPU's panels, so that an artifact for both holds a weight once.

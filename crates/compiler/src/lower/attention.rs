@@ -5,28 +5,9 @@ use zeroforge_graph::{NodeId, Op, ValueId};
 
 use super::elementwise::copy;
 use super::strided::StridedView;
-use super::{Arg, LowerError, LoweredStep, Lowering, origin_of};
-use crate::kernel_spec::{AttentionSpec, KernelSpec, LaunchSizes, MaskKind};
-
-/// Byte offsets in `zf_attention_params`.
-mod params {
-    use std::mem::offset_of;
-    use zeroforge_artifact::abi::zf_attention_params;
-
-    pub(super) const Q: u32 = offset_of!(zf_attention_params, q) as u32;
-    pub(super) const K: u32 = offset_of!(zf_attention_params, k) as u32;
-    pub(super) const V: u32 = offset_of!(zf_attention_params, v) as u32;
-    pub(super) const O: u32 = offset_of!(zf_attention_params, o) as u32;
-    pub(super) const MASK: u32 = offset_of!(zf_attention_params, mask) as u32;
-    pub(super) const BATCH: u32 = offset_of!(zf_attention_params, batch) as u32;
-    pub(super) const HEADS: u32 = offset_of!(zf_attention_params, heads) as u32;
-    pub(super) const KV_HEADS: u32 = offset_of!(zf_attention_params, kv_heads) as u32;
-    pub(super) const QUERIES: u32 = offset_of!(zf_attention_params, queries) as u32;
-    pub(super) const KEYS: u32 = offset_of!(zf_attention_params, keys) as u32;
-    pub(super) const OFFSET: u32 = offset_of!(zf_attention_params, offset) as u32;
-    pub(super) const WINDOW: u32 = offset_of!(zf_attention_params, window) as u32;
-    pub(super) const SCALE: u32 = offset_of!(zf_attention_params, scale) as u32;
-}
+use super::{LowerError, LoweredStep, Lowering, origin_of};
+use crate::kernel_spec::{AttentionSpec, KernelSpec, MaskKind};
+use crate::launch::{AttentionLaunch, Launch, View};
 
 pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool, LowerError> {
     let graph = lowering.graph;
@@ -79,22 +60,8 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
     let strides = vec![s.clone() * row.clone(), d, row, Expr::constant(1)];
     let target = lowering.allocate(out, Some(strides));
 
-    let mut block: Vec<(u32, Arg)> = Vec::new();
     let mut reads = vec![q_view.storage, k_view.storage, v_view.storage];
-    let mut operand = |at: u32, view: &StridedView| {
-        block.push((at, Arg::Address { storage: view.storage, offset: view.offset.clone() }));
-        for (i, stride) in view.strides.iter().enumerate() {
-            block.push((at + 8 + 8 * i as u32, Arg::I64(stride.clone())));
-        }
-    };
-    operand(params::Q, &q_view);
-    operand(params::K, &k_view);
-    operand(params::V, &v_view);
-    operand(params::O, &target);
-    if let Some(view) = &mask_view {
-        operand(params::MASK, view);
-        reads.push(view.storage);
-    }
+    reads.extend(mask_view.as_ref().map(|view| view.storage));
     let (batch, heads, queries, keys) = (&ty.shape[0], &ty.shape[1], &ty.shape[2], &k_ty.shape[2]);
     let (mut offset, mut window) = (Expr::constant(0), Expr::constant(0));
     let (mut causal, mut windowed) = (false, false);
@@ -106,19 +73,6 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
             window = Expr::constant(width);
         }
     }
-    for (at, size) in [
-        (params::BATCH, batch),
-        (params::HEADS, heads),
-        (params::KV_HEADS, &k_ty.shape[1]),
-        (params::QUERIES, queries),
-        (params::KEYS, keys),
-        (params::OFFSET, &offset),
-        (params::WINDOW, &window),
-    ] {
-        block.push((at, Arg::I64(size.clone())));
-    }
-    block.push((params::SCALE, Arg::F32(*scale as f32)));
-
     let flops = Expr::product([batch, heads, queries, keys])
         * Expr::constant(2 * head_dim.saturating_add(value_dim));
     lowering.push_step(LoweredStep {
@@ -130,20 +84,39 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
             causal,
             window: windowed,
         }),
-        sizes: LaunchSizes::Attention {
+        launch: Launch::Attention(Box::new(AttentionLaunch {
+            q: view_of(&q_view),
+            k: view_of(&k_view),
+            v: view_of(&v_view),
+            o: view_of(&target),
+            mask: mask_view.as_ref().map(view_of),
             batch: batch.clone(),
             heads: heads.clone(),
+            kv_heads: k_ty.shape[1].clone(),
             queries: queries.clone(),
             keys: keys.clone(),
-        },
-        params: block,
+            offset,
+            window,
+            scale: *scale as f32,
+        })),
         reads,
         writes: vec![target.storage],
+        workspace: None,
         origin: origin_of(graph, chain),
         flops,
     });
     lowering.placed.insert(out, target);
     Ok(true)
+}
+
+/// A view of four axes as kernels take it.
+fn view_of(view: &StridedView) -> View {
+    let stride = |i: usize| view.strides.get(i).cloned().unwrap_or(Expr::constant(0));
+    View {
+        storage: view.storage,
+        offset: view.offset.clone(),
+        strides: std::array::from_fn(stride),
+    }
 }
 
 /// A view whose last axis is contiguous, copying if need be.

@@ -9,9 +9,10 @@ use zeroforge_graph::{NodeId, Op, ValueId};
 
 use super::elementwise::{dense, push_loop};
 use super::expression::KernelBuilder;
-use super::gemm::{GemmOperand, Problem, emit_problem, emit_split_rows};
+use super::gemm::{Problem, emit_problem, emit_split_rows};
 use super::{LowerError, Lowering, StorageId};
 use crate::kernel_spec::BLayout;
+use crate::launch::View;
 use crate::loop_ir::{InstId, Stage};
 
 pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool, LowerError> {
@@ -40,13 +41,13 @@ pub(crate) fn emit(lowering: &mut Lowering<'_>, chain: &[NodeId]) -> Result<bool
     let zero = Expr::constant(0);
     let one = Expr::constant(1);
     let problem = Problem {
-        a: GemmOperand {
+        a: View {
             storage: weight.storage,
             offset: weight.offset.clone(),
             strides: [zero, filters.clone() * taps.clone(), taps.clone(), one.clone()],
         },
         a_dtype: w_ty.dtype,
-        b: GemmOperand {
+        b: View {
             storage: patches,
             offset: Expr::constant(0),
             strides: [

@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use zeroforge_artifact::Expr;
+use zeroforge_artifact::program::BUFFER_ALIGN;
 use zeroforge_graph::op::{BinaryOp, UnaryOp};
 use zeroforge_graph::{Op, ValueId};
 
 use super::expression::KernelBuilder;
 use super::strided::{StridedView, contiguous_strides};
 use super::{LowerError, LoweredStep, Lowering, decide, origin_of};
-use crate::kernel_spec::{KernelSpec, LaunchSizes};
-use crate::loop_ir::{InstId, LoopKernel, LoopSizes, Stage};
+use crate::kernel_spec::KernelSpec;
+use crate::launch::{Launch, LoopLaunch};
+use crate::loop_ir::{InstId, LoopKernel, LoopSizes, Operand, Stage};
 
 /// Merged axes of an index space: which original axes each kernel axis covers, and its variable.
 pub(crate) struct Axes {
@@ -207,7 +209,11 @@ pub(crate) fn push_loop(
 ) {
     let outer_extents = outer.iter().map(|e| builder.extent(e)).collect();
     let inner_extents = inner.iter().map(|e| builder.extent(e)).collect();
-    let params = builder.loop_params();
+    let launch = LoopLaunch {
+        operands: builder.operands.iter().map(|(storage, at, _)| (*storage, at.clone())).collect(),
+        ints: builder.ints.clone(),
+        sizes: LoopSizes { outer, inner },
+    };
     builder.nodes.sort();
     let origin = origin_of(lowering.graph, &builder.nodes);
     let mut reads = Vec::new();
@@ -224,9 +230,20 @@ pub(crate) fn push_loop(
             reads.push(*storage);
         }
     }
+    // Buffers begin at multiples of BUFFER_ALIGN; what an offset adds is known up to its divisors.
+    let aligned = |offset: &Expr, operand: &Operand| {
+        let bytes = offset.clone() * Expr::constant(operand.dtype.size() as i64);
+        Operand { align: bytes.power_of_two_divisor(BUFFER_ALIGN as u32), ..*operand }
+    };
+    let mut multiples: Vec<u32> =
+        builder.ints.iter().map(|e| e.power_of_two_divisor(BUFFER_ALIGN as u32)).collect();
+    while multiples.last() == Some(&1) {
+        multiples.pop();
+    }
     let kernel = LoopKernel {
-        operands: builder.operands.iter().map(|(_, _, o)| *o).collect(),
+        operands: builder.operands.iter().map(|(_, offset, o)| aligned(offset, o)).collect(),
         ints: builder.ints.len() as u32,
+        multiples,
         outer: outer_extents,
         inner: inner_extents,
         body: builder.body,
@@ -234,10 +251,10 @@ pub(crate) fn push_loop(
     };
     lowering.push_step(LoweredStep {
         spec: KernelSpec::Loop(kernel),
-        sizes: LaunchSizes::Loop(LoopSizes { outer, inner }),
-        params,
+        launch: Launch::Loop(launch),
         reads,
         writes,
+        workspace: None,
         origin,
         flops,
     });

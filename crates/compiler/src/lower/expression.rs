@@ -10,7 +10,7 @@ use zeroforge_graph::op::{BinaryOp, PadMode, UnaryOp, UpsampleMode};
 use zeroforge_graph::{NodeId, Op, ValueId};
 
 use super::strided::{StridedView, reshape_groups};
-use super::{Arg, LowerError, Lowering, StorageId};
+use super::{LowerError, Lowering, StorageId};
 use crate::loop_ir::{Body, Extent, InstId, InstKind, Operand};
 
 /// The type in which values of a memory type are computed.
@@ -161,7 +161,7 @@ impl KernelBuilder {
             .iter()
             .position(|(s, o, operand)| *s == storage && o == offset && operand.dtype == dtype);
         let at = found.unwrap_or_else(|| {
-            self.operands.push((storage, offset.clone(), Operand { dtype, written }));
+            self.operands.push((storage, offset.clone(), Operand { dtype, written, align: 0 }));
             self.operands.len() - 1
         });
         self.operands[at].2.written |= written;
@@ -672,16 +672,6 @@ impl KernelBuilder {
         let high = self.add(low, one);
         let high = self.binary(BinaryOp::Min, high, last);
         LinearTaps { low, high, weight, complement }
-    }
-
-    /// The parameter block of a loop kernel: operand addresses, then integers.
-    pub(crate) fn loop_params(&self) -> Vec<(u32, Arg)> {
-        let addresses = self
-            .operands
-            .iter()
-            .map(|(storage, offset, _)| Arg::Address { storage: *storage, offset: offset.clone() });
-        let ints = self.ints.iter().map(|e| Arg::I64(e.clone()));
-        addresses.chain(ints).enumerate().map(|(i, arg)| (8 * i as u32, arg)).collect()
     }
 }
 

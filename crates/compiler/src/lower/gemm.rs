@@ -9,41 +9,16 @@ use zeroforge_graph::{NodeId, Op, ValueId};
 use super::elementwise::{Axes, copy, group_strides, pointwise_at};
 use super::expression::{KernelBuilder, compute_dtype};
 use super::strided::StridedView;
-use super::{Arg, LowerError, LoweredStep, Lowering, StorageId, origin_of};
-use crate::kernel_spec::{
-    BLayout, Epilogue, GemmSpec, KernelSpec, LaunchSizes, MAX_EPILOGUE_OPERANDS,
-};
+use super::{LowerError, LoweredStep, Lowering, StorageId, origin_of};
+use crate::kernel_spec::{BLayout, Epilogue, GemmSpec, KernelSpec, MAX_EPILOGUE_OPERANDS};
+use crate::launch::{GemmLaunch, Launch, View};
 use crate::loop_ir::{InstId, InstKind};
-
-/// Byte offsets in `zf_gemm_params`.
-mod params {
-    use std::mem::{offset_of, size_of};
-    use zeroforge_artifact::abi::{zf_gemm_params, zf_operand};
-
-    pub(super) const A: u32 = offset_of!(zf_gemm_params, a) as u32;
-    pub(super) const B: u32 = offset_of!(zf_gemm_params, b) as u32;
-    pub(super) const C: u32 = offset_of!(zf_gemm_params, c) as u32;
-    pub(super) const BATCH: u32 = offset_of!(zf_gemm_params, batch) as u32;
-    pub(super) const M: u32 = offset_of!(zf_gemm_params, m) as u32;
-    pub(super) const N: u32 = offset_of!(zf_gemm_params, n) as u32;
-    pub(super) const K: u32 = offset_of!(zf_gemm_params, k) as u32;
-    pub(super) const EXTRA: u32 = offset_of!(zf_gemm_params, extra) as u32;
-    pub(super) const OPERAND: u32 = size_of::<zf_operand>() as u32;
-}
-
-/// A memory operand: storage, element offset, strides over (b0, b1, row, column).
-#[derive(Clone, Debug)]
-pub(super) struct GemmOperand {
-    pub(super) storage: StorageId,
-    pub(super) offset: Expr,
-    pub(super) strides: [Expr; 4],
-}
 
 /// Everything about a contraction but its epilogue.
 pub(super) struct Problem {
-    pub(super) a: GemmOperand,
+    pub(super) a: View,
     pub(super) a_dtype: DType,
-    pub(super) b: GemmOperand,
+    pub(super) b: View,
     pub(super) b_dtype: DType,
     pub(super) b_layout: BLayout,
     pub(super) batch: [Expr; 2],
@@ -171,7 +146,7 @@ fn problem(
     // A's axes line up with the result's, with K in the place of N.
     let a_view = batch_view(a, shape)?;
     let a_strides = group_strides(&a_view, &groups[..3])?;
-    let a = GemmOperand {
+    let a = View {
         storage: a.storage,
         offset: a.offset.clone(),
         strides: [a_strides[0].clone(), a_strides[1].clone(), a_strides[2].clone(), one()],
@@ -179,7 +154,7 @@ fn problem(
     let rows_include_batch = groups[2].len() > 1;
     let (b, b_layout) = match b {
         BOperand::Packed { storage, panel, nr } => (
-            GemmOperand {
+            View {
                 storage: *storage,
                 offset: zero(),
                 strides: [zero(), zero(), panel.clone(), one()],
@@ -197,7 +172,7 @@ fn problem(
                 let s = group_strides(&full, &groups[..2])?;
                 [s[0].clone(), s[1].clone(), row, one()]
             };
-            (GemmOperand { storage: view.storage, offset: view.offset.clone(), strides }, layout)
+            (View { storage: view.storage, offset: view.offset.clone(), strides }, layout)
         }
     };
     Some(Problem {
@@ -325,7 +300,7 @@ pub(super) fn emit_problem(
 
     let target = lowering.allocate(result, None);
     let Some(c_strides) = group_strides(&target, &problem.groups) else { return Ok(false) };
-    let c = GemmOperand {
+    let c = View {
         storage: target.storage,
         offset: target.offset.clone(),
         strides: [c_strides[0].clone(), c_strides[1].clone(), c_strides[2].clone(), one()],
@@ -356,7 +331,7 @@ pub(super) fn emit_split_rows(
     let target = lowering.allocate(result, None);
     let (m, n) = (&problem.m, &problem.n);
     let image = problem.batch[1].clone() * m.clone() * n.clone();
-    let c = GemmOperand {
+    let c = View {
         storage: target.storage,
         offset: target.offset.clone(),
         strides: [image, m.clone() * n.clone(), n.clone(), one()],
@@ -390,12 +365,12 @@ fn epilogue(
     builder: &KernelBuilder,
     value: InstId,
     vars: &[InstId],
-) -> Option<(Epilogue, Vec<GemmOperand>)> {
+) -> Option<(Epilogue, Vec<View>)> {
     if matches!(builder.body.inst(value).kind, InstKind::Acc(0)) && builder.operands.is_empty() {
         return Some((Epilogue::default(), Vec::new()));
     }
     let mut out = KernelBuilder::default();
-    let mut extras: Vec<GemmOperand> = Vec::new();
+    let mut extras: Vec<View> = Vec::new();
     let mut map: Vec<Option<InstId>> = vec![None; builder.body.insts.len()];
     for (i, inst) in builder.body.insts.iter().enumerate() {
         let get = |id: &InstId| map[id.0 as usize];
@@ -410,7 +385,7 @@ fn epilogue(
                         e.storage == *storage && e.offset == *offset && e.strides == strides
                     })
                     .unwrap_or_else(|| {
-                        extras.push(GemmOperand {
+                        extras.push(View {
                             storage: *storage,
                             offset: offset.clone(),
                             strides: strides.clone(),
@@ -550,34 +525,12 @@ fn push_gemm(
     lowering: &mut Lowering<'_>,
     chain: &[NodeId],
     problem: &Problem,
-    c: &GemmOperand,
+    c: &View,
     c_dtype: DType,
     epilogue: Epilogue,
-    extras: &[GemmOperand],
+    extras: &[View],
 ) {
-    let mut block: Vec<(u32, Arg)> = Vec::new();
-    let mut operand = |at: u32, o: &GemmOperand| {
-        block.push((at, Arg::Address { storage: o.storage, offset: o.offset.clone() }));
-        for (i, stride) in o.strides.iter().enumerate() {
-            block.push((at + 8 + 8 * i as u32, Arg::I64(stride.clone())));
-        }
-    };
-    operand(params::A, &problem.a);
-    operand(params::B, &problem.b);
-    operand(params::C, c);
-    for (i, extra) in extras.iter().enumerate() {
-        operand(params::EXTRA + params::OPERAND * i as u32, extra);
-    }
     let Problem { batch, m, n, k, .. } = problem;
-    for (at, size) in [
-        (params::BATCH, &batch[0]),
-        (params::BATCH + 8, &batch[1]),
-        (params::M, m),
-        (params::N, n),
-        (params::K, k),
-    ] {
-        block.push((at, Arg::I64(size.clone())));
-    }
     let mut reads = vec![problem.a.storage, problem.b.storage];
     reads.extend(extras.iter().map(|e| e.storage));
     let flops = Expr::product([&batch[0], &batch[1], m, n, k]) * Expr::constant(2);
@@ -592,10 +545,19 @@ fn push_gemm(
             k: k.as_const(),
             epilogue,
         }),
-        sizes: LaunchSizes::Gemm { batch: batch.clone(), m: m.clone(), n: n.clone(), k: k.clone() },
-        params: block,
+        launch: Launch::Gemm(Box::new(GemmLaunch {
+            a: problem.a.clone(),
+            b: problem.b.clone(),
+            c: c.clone(),
+            extra: extras.to_vec(),
+            batch: batch.clone(),
+            m: m.clone(),
+            n: n.clone(),
+            k: k.clone(),
+        })),
         reads,
         writes: vec![c.storage],
+        workspace: None,
         origin: origin_of(lowering.graph, chain),
         flops,
     });

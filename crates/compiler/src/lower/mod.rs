@@ -27,7 +27,8 @@ use zeroforge_graph::{Graph, NodeId, Op, ValueId};
 pub use storage::{Storage, StorageId, StorageKind, WeightLayout};
 
 use crate::backend::Backend;
-use crate::kernel_spec::{KernelSpec, LaunchSizes};
+use crate::kernel_spec::KernelSpec;
+use crate::launch::Launch;
 use strided::StridedView;
 
 /// Why a graph could not be lowered.
@@ -55,35 +56,19 @@ pub enum LowerError {
     },
 }
 
-/// Where a launch parameter comes from, before storages have addresses.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Arg {
-    /// Address of an element of a storage.
-    Address {
-        /// The memory.
-        storage: StorageId,
-        /// Elements from its start.
-        offset: Expr,
-    },
-    /// A 64-bit integer.
-    I64(Expr),
-    /// A 32-bit float.
-    F32(f32),
-}
-
 /// One kernel launch.
 #[derive(Clone, Debug)]
 pub struct LoweredStep {
     /// The kernel.
     pub spec: KernelSpec,
-    /// Sizes of this launch.
-    pub sizes: LaunchSizes,
-    /// Parameter block: byte offset and value.
-    pub params: Vec<(u32, Arg)>,
+    /// Its operands and sizes.
+    pub launch: Launch,
     /// Storages read.
     pub reads: Vec<StorageId>,
     /// Storages written.
     pub writes: Vec<StorageId>,
+    /// Memory of this step alone, which its kernel asks for.
+    pub workspace: Option<StorageId>,
     /// The exporter's nodes that it computes.
     pub origin: String,
     /// Floating-point operations.

@@ -90,7 +90,14 @@ pub(super) fn rotary_table(positions: i64, dim: i64) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// A row, rotated: exactly, with the tables as the kernel has them.
-pub(super) fn rotate(row: &[f64], rotary: Rotary, position: i64, cos: &[f64], sin: &[f64], dtype: DType) -> Vec<f64> {
+pub(super) fn rotate(
+    row: &[f64],
+    rotary: Rotary,
+    position: i64,
+    cos: &[f64],
+    sin: &[f64],
+    dtype: DType,
+) -> Vec<f64> {
     let half = rotary.dim as usize / 2;
     let mut out = row.to_vec();
     for i in 0..half {

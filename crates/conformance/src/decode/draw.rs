@@ -138,7 +138,13 @@ pub fn listed() -> Vec<DecodeCase> {
         DecodeCase { magnitude: 300.0, splits: 4, sinks: true, ..case(PLAIN, &[300]) },
         DecodeCase { magnitude: 100.0, ..case(SPECS[4].0, &[77]) },
         // New rows across a page's end, into an empty cache, and more than fit.
-        DecodeCase { new_rows: 5, queries: 5, page_rows: 16, capacity: 96, ..case(rotary, &[0, 14, 62]) },
+        DecodeCase {
+            new_rows: 5,
+            queries: 5,
+            page_rows: 16,
+            capacity: 96,
+            ..case(rotary, &[0, 14, 62])
+        },
         DecodeCase { new_rows: 3, queries: 3, capacity: 64, ..case(rotary, &[62]) },
         DecodeCase { new_rows: 2, queries: 2, right: None, splits: 2, ..case(rotary, &[100]) },
         DecodeCase { new_rows: 4, queries: 1, shuffled: true, ..case(PLAIN, &[10, 20]) },
@@ -154,7 +160,8 @@ pub fn drawn(seed: u64) -> DecodeCase {
     let random = &mut Random::new(seed ^ 0x6465_636f_6465);
     let (spec, splits) = SPECS[(seed % SPECS.len() as u64) as usize];
     let kv_heads = if spec.latent { 1 } else { random.range(1, 2) };
-    let group = if spec.latent { random.pick(&[16, 20, 32]) } else { random.pick(&[1, 1, 2, 3, 4, 8]) };
+    let group =
+        if spec.latent { random.pick(&[16, 20, 32]) } else { random.pick(&[1, 1, 2, 3, 4, 8]) };
     let queries = random.pick(&[1, 1, 1, 2, 3, 4, 6]);
     let batch = random.range(1, 2) as usize;
     let longest = if spec.latent { 140 } else { random.pick(&[40, 150, 260]) };

@@ -251,12 +251,15 @@ impl DecodeCase {
         } else {
             None
         };
-        let order: Vec<i64> = inputs.pages.iter().map(|p| p.first().copied().unwrap_or(0)).collect();
+        let order: Vec<i64> =
+            inputs.pages.iter().map(|p| p.first().copied().unwrap_or(0)).collect();
         let cache = KvCache {
             k: inputs.k.operand(&k),
             v: v.as_ref().zip(inputs.v.as_ref()).map(|(place, v)| v.operand(place)),
             lengths: Some(put(i32s(&self.lengths))?),
-            left_padding: (!self.padding.is_empty()).then(|| put(i32s(&self.padding))).transpose()?,
+            left_padding: (!self.padding.is_empty())
+                .then(|| put(i32s(&self.padding)))
+                .transpose()?,
             batch_index: self.shuffled.then(|| put(i32s(&order))).transpose()?,
             page_table,
             units: inputs.units.into(),
@@ -290,7 +293,8 @@ impl DecodeCase {
         let outputs = (self.batch() * self.heads * self.queries) as usize;
         let lse = self.lse.then(|| card.unwritten(outputs * 4).map(at)).transpose()?;
         let batch = Expr::from(self.batch());
-        let bytes = workspace_bytes(&batch, self.heads, self.queries, self.spec.value_dim, self.splits);
+        let bytes =
+            workspace_bytes(&batch, self.heads, self.queries, self.spec.value_dim, self.splits);
         let bytes = bytes.as_const().unwrap_or(0) as usize;
         let workspace = (bytes > 0).then(|| card.unwritten(bytes).map(at)).transpose()?;
         let buffers = Buffers {
@@ -354,11 +358,20 @@ impl DecodeCase {
                 let Some(new) = new else { continue };
                 let (unit, at) = self.place(inputs, b, row);
                 for h in 0..self.kv_heads {
-                    let source = decode(self.spec.dtype, &new.bytes[new.row(b as i64, h, token as i64)]);
+                    let source =
+                        decode(self.spec.dtype, &new.bytes[new.row(b as i64, h, token as i64)]);
                     let scales = if keys { &inputs.k_descale } else { &inputs.v_descale };
-                    let scale = scales.get(b * self.kv_heads as usize + h as usize).copied().unwrap_or(1.0);
+                    let scale =
+                        scales.get(b * self.kv_heads as usize + h as usize).copied().unwrap_or(1.0);
                     let value = match self.spec.rotary {
-                        Some(rotary) if keys => data::rotate(&source, rotary, row, &inputs.cos, &inputs.sin, self.spec.dtype),
+                        Some(rotary) if keys => data::rotate(
+                            &source,
+                            rotary,
+                            row,
+                            &inputs.cos,
+                            &inputs.sin,
+                            self.spec.dtype,
+                        ),
                         _ => source,
                     };
                     let range = before.row(unit, h, at);
@@ -413,7 +426,14 @@ impl DecodeCase {
                     if let Some(rotary) = s.rotary {
                         let advances = self.left.is_some() || self.right.is_some();
                         let at = self.lengths[b] + if advances { i } else { 0 };
-                        query = data::rotate(&query, rotary, at.min(self.positions() - 1), &inputs.cos, &inputs.sin, s.dtype);
+                        query = data::rotate(
+                            &query,
+                            rotary,
+                            at.min(self.positions() - 1),
+                            &inputs.cos,
+                            &inputs.sin,
+                            s.dtype,
+                        );
                     }
                     let oracle = Oracle {
                         dtype: s.dtype,
@@ -430,7 +450,9 @@ impl DecodeCase {
                         values: &values,
                         center,
                         from: self.left.map_or(0, |left| (center - left).max(0)),
-                        to: self.right.map_or(end - begin, |right| (center + right + 1).clamp(0, end - begin)),
+                        to: self.right.map_or(end - begin, |right| {
+                            (center + right + 1).clamp(0, end - begin)
+                        }),
                     };
                     let (o, lse) = oracle.exact(&row);
                     results[0].extend(o);
@@ -537,7 +559,12 @@ impl Case for DecodeCase {
         )
     }
 
-    fn run(&self, bench: &Bench, card: &mut Card, options: &Options) -> Result<Outcome, BenchError> {
+    fn run(
+        &self,
+        bench: &Bench,
+        card: &mut Card,
+        options: &Options,
+    ) -> Result<Outcome, BenchError> {
         self.run_mutated(bench, card, options, &|instance| instance)
     }
 }

@@ -38,7 +38,12 @@ impl Oracle {
         (o.into_iter().map(|x| round(self.dtype, x)).collect(), lse)
     }
 
-    fn attend(&self, row: &Row<'_>, stored: impl Fn(f64) -> f64, single: impl Fn(f64) -> f64) -> (Vec<f64>, f64) {
+    fn attend(
+        &self,
+        row: &Row<'_>,
+        stored: impl Fn(f64) -> f64,
+        single: impl Fn(f64) -> f64,
+    ) -> (Vec<f64>, f64) {
         let seen = row.from.min(row.to) as usize..row.to as usize;
         let scores: Vec<f64> = seen
             .clone()

@@ -135,9 +135,7 @@ fn check_sizes(call: &DecodeCall) -> Result<(), Refusal> {
             format!("is {}, and has to be from 1 to {MAX_SPLITS}", call.splits),
         );
     }
-    for (name, window) in
-        [("window_left", call.window_left), ("window_right", call.window_right)]
-    {
+    for (name, window) in [("window_left", call.window_left), ("window_right", call.window_right)] {
         if let Some(rows) = window.filter(|rows| *rows < 0) {
             return refuse(name, format!("is {rows}; leave it out for no limit"));
         }
@@ -166,10 +164,7 @@ fn check_cache(spec: &DecodeSpec, call: &DecodeCall) -> Result<(), Refusal> {
         strided("cache.v", v, elements, 16)?;
     }
     if spec.latent && call.kv_heads != 1 {
-        return refuse(
-            "kv_heads",
-            format!("is {}; a latent cache has one head", call.kv_heads),
-        );
+        return refuse("kv_heads", format!("is {}; a latent cache has one head", call.kv_heads));
     }
     present("cache.page_table", cache.page_table.is_some(), spec.paged, "a paged cache")?;
     if let Some(table) = &cache.page_table {

@@ -3,7 +3,9 @@
 use std::mem::offset_of;
 
 use zeroforge_artifact::Expr;
-use zeroforge_artifact::abi::{zf_append_params, zf_combine_params, zf_decode_params, zf_kv_cache, zf_operand};
+use zeroforge_artifact::abi::{
+    zf_append_params, zf_combine_params, zf_decode_params, zf_kv_cache, zf_operand,
+};
 use zeroforge_artifact::program::{Param, ParamValue};
 
 use super::contract::check;
@@ -26,11 +28,18 @@ pub struct Launch {
 }
 
 /// Bytes of scratch memory for a call's sizes: outputs and logarithms of every split. Zero for one split.
-pub fn workspace_bytes(batch: &Expr, heads: i64, queries: i64, value_dim: u32, splits: u32) -> Expr {
+pub fn workspace_bytes(
+    batch: &Expr,
+    heads: i64,
+    queries: i64,
+    value_dim: u32,
+    splits: u32,
+) -> Expr {
     if splits <= 1 {
         return Expr::constant(0);
     }
-    batch.clone() * Expr::constant(heads * queries * i64::from(splits) * (i64::from(value_dim) + 1) * 4)
+    batch.clone()
+        * Expr::constant(heads * queries * i64::from(splits) * (i64::from(value_dim) + 1) * 4)
 }
 
 /// A parameter block in the making.
@@ -161,7 +170,8 @@ fn attend(spec: &DecodeSpec, call: &DecodeCall, rows: &Expr) -> Launch {
     block.float(offset_of!(zf_decode_params, scale), call.scale);
     block.float(offset_of!(zf_decode_params, softcap), call.softcap);
     let block_rows = call.queries * (call.heads / call.kv_heads);
-    let blocks = (block_rows + BLOCK_ROWS - 1) / BLOCK_ROWS * call.kv_heads * i64::from(call.splits);
+    let blocks =
+        (block_rows + BLOCK_ROWS - 1) / BLOCK_ROWS * call.kv_heads * i64::from(call.splits);
     Launch {
         instance: decode_instance(spec, partial),
         plan: one(call.batch.clone() * Expr::constant(blocks), block),
@@ -194,8 +204,8 @@ fn combine(spec: &DecodeSpec, call: &DecodeCall, workspace: &Place, rows: &Expr)
 pub fn plan(spec: &DecodeSpec, call: &DecodeCall) -> Result<Vec<Launch>, Refusal> {
     check(spec, call)?;
     // Rows of the partial results.
-    let rows = call.batch.clone()
-        * Expr::constant(call.heads * call.queries * i64::from(call.splits));
+    let rows =
+        call.batch.clone() * Expr::constant(call.heads * call.queries * i64::from(call.splits));
     let mut launches = Vec::new();
     if let Some(new) = &call.new {
         launches.push(append(spec, call, new));
