@@ -9,7 +9,7 @@ pub const ZF_ABI_VERSION: u32 = 1;
 pub const ZF_MAX_EPILOGUE_OPERANDS: u32 = 6;
 #[doc = " A strided view: address of the first element and strides in elements."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_operand {
     pub address: u64,
     pub stride: [i64; 4usize],
@@ -37,7 +37,7 @@ const _: () = {
 };
 #[doc = " C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]).\n a.stride = {b0, b1, row, 1}; b.stride = {b0, b1, row, 1} where a row is a k (KN layout) or an n\n (NK layout), and {b0, b1, panel, 1} for packed panels; c.stride = {b0, b1, row, 1}."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_gemm_params {
     pub a: zf_operand,
     pub b: zf_operand,
@@ -153,7 +153,7 @@ const _: () = {
 };
 #[doc = " O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask\n {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff\n j <= qpos (causal kernels) and j > qpos - window (window kernels)."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_attention_params {
     pub q: zf_operand,
     pub k: zf_operand,
@@ -206,7 +206,7 @@ const _: () = {
 };
 #[doc = " A KV cache that sequences of different lengths share. Strides of k and v are {unit, head, row, 1}, where a unit is\n a sequence of a dense cache or a page of a paged one. Addresses of tables are 0 where there is no table."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_kv_cache {
     pub k: zf_operand,
     pub v: zf_operand,
@@ -253,7 +253,7 @@ const _: () = {
 };
 #[doc = " Attention of a few queries over a KV cache. Strides of q and o are {batch, head, query, 1}. Query i stands at row\n c = length - queries + i and sees rows max(padding, c - left) .. min(length, c + right + 1)."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_decode_params {
     pub q: zf_operand,
     pub o: zf_operand,
@@ -342,7 +342,7 @@ const _: () = {
 };
 #[doc = " Partial results of splits into one: o as in zf_decode_params."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_combine_params {
     pub o: zf_operand,
     pub partial_o: u64,
@@ -379,7 +379,7 @@ const _: () = {
 };
 #[doc = " New rows into a KV cache. Strides of k and v are {batch, head, row, 1}."]
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, PartialEq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct zf_append_params {
     pub k: zf_operand,
     pub v: zf_operand,
