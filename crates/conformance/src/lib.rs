@@ -12,6 +12,8 @@ pub mod card;
 pub mod case;
 pub mod decode;
 pub mod family;
+pub mod gemm;
 pub mod random;
+pub mod rows;
 pub mod tensor;
 pub mod verdict;

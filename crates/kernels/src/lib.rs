@@ -12,6 +12,7 @@ pub mod gemm;
 pub mod headers;
 mod plan;
 mod refusal;
+pub mod rows;
 
 pub use plan::{Instance, Plan};
 pub use refusal::Refusal;

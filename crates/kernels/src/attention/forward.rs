@@ -136,11 +136,6 @@ impl Forward {
         self.mask != Mask::None || self.slopes || self.softcap
     }
 
-    /// Whether the offset of positions comes from lengths in memory.
-    pub(super) fn own_lengths(&self) -> bool {
-        self.queries != Lengths::Fixed || self.keys != Lengths::Fixed
-    }
-
     fn refuse(argument: &str, rule: impl Into<String>) -> Refusal {
         Refusal::new(KERNEL, argument, rule)
     }

@@ -113,13 +113,18 @@ impl Epilogue {
 
     /// The functor of `kernels/gemm/epilogue.cuh`. `acc`: type of sums; `as_sum`: the sum is stored as it is.
     pub(super) fn functor(&self, acc: &str, as_sum: bool) -> String {
+        self.functor_of("zf_tensor_gemm_params", acc, as_sum)
+    }
+
+    /// The same of a kernel with another parameter block.
+    pub(super) fn functor_of(&self, block: &str, acc: &str, as_sum: bool) -> String {
         let mut c = String::new();
-        self.write(&mut c, acc, as_sum).expect("writing to a string");
+        self.write(&mut c, block, acc, as_sum).expect("writing to a string");
         c
     }
 
-    fn write(&self, c: &mut String, acc: &str, as_sum: bool) -> std::fmt::Result {
-        writeln!(c, "struct Epilogue {{\n    const zf_tensor_gemm_params &p;\n")?;
+    fn write(&self, c: &mut String, block: &str, acc: &str, as_sum: bool) -> std::fmt::Result {
+        writeln!(c, "struct Epilogue {{\n    const {block} &p;\n")?;
         let sums = if self.gate.is_some() {
             format!("{acc} first, {acc} second")
         } else {

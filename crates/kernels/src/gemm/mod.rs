@@ -10,18 +10,23 @@
 //!   group has its own B;
 //! - gated: B's columns are two halves, `C = activation(A * B_first) * (A * B_second)`;
 //! - block scales (e4m3): one f32 per row of A and 128 of K, one per 128 columns of B and 128 of K;
+//! - f32, as tf32 products: [`tf32`]; few rows, bound by memory: [`skinny`];
 //! - convolution of 1 to 3 dimensions: A is an image with contiguous channels, B filters `[filter, tap, channel]`, C
 //!   `[image, z, y, x, filter]`; padding is what tensor copies read outside of the image.
 
 mod contract;
 mod epilogue;
 mod plan;
+mod product;
 mod select;
+pub mod skinny;
 mod source;
+pub mod tf32;
 mod variant;
 
 pub use epilogue::{Activation, Epilogue, Extra, Step};
 pub use plan::{Arguments, Images, Operand, plan};
+pub use product::{Product, Weights};
 pub use select::select;
 pub use source::instance;
 pub use variant::{Schedule, Variant, variants};

@@ -73,11 +73,11 @@ pub struct Arguments {
     pub split: Option<[u32; 2]>,
 }
 
-fn constant(value: i64) -> Expr {
+pub(super) fn constant(value: i64) -> Expr {
     Expr::constant(value)
 }
 
-fn refuse<T>(argument: &str, rule: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(argument: &str, rule: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(FAMILY, argument, rule))
 }
 
@@ -92,7 +92,7 @@ fn data_type(element: Element) -> DataType {
 }
 
 /// A tensor map, dimension by dimension.
-struct Map<'a> {
+pub(super) struct Map<'a> {
     argument: &'a str,
     element: Element,
     operand: &'a Operand,
@@ -100,10 +100,11 @@ struct Map<'a> {
     strides: Vec<Expr>,
     boxes: Vec<i64>,
     steps: Vec<u32>,
+    swizzle: Swizzle,
 }
 
 impl<'a> Map<'a> {
-    fn new(
+    pub(super) fn new(
         argument: &'a str,
         element: Element,
         operand: &'a Operand,
@@ -118,11 +119,12 @@ impl<'a> Map<'a> {
             strides: Vec::new(),
             boxes: vec![of_box],
             steps: vec![1],
+            swizzle: Swizzle::Bytes128,
         }
     }
 
     /// The next dimension: its size, stride in elements, and box.
-    fn dim(mut self, size: &Expr, stride: &Expr, of_box: i64, step: u32) -> Map<'a> {
+    pub(super) fn dim(mut self, size: &Expr, stride: &Expr, of_box: i64, step: u32) -> Map<'a> {
         // The stride of an axis of one element is never used, but must be valid.
         let stride = if size.is(1) {
             constant(COPY_ALIGN)
@@ -136,7 +138,13 @@ impl<'a> Map<'a> {
         self
     }
 
-    fn finish(self, at: usize) -> Result<Param, Refusal> {
+    /// Rows of 64 bytes whose units are exchanged in them, instead of 128.
+    pub(super) fn narrow(mut self) -> Map<'a> {
+        self.swizzle = Swizzle::Bytes64;
+        self
+    }
+
+    pub(super) fn finish(self, at: usize) -> Result<Param, Refusal> {
         if !self.operand.offset.is_multiple_of(COPY_ALIGN as u64) {
             return refuse(
                 self.argument,
@@ -166,7 +174,7 @@ impl<'a> Map<'a> {
             strides: self.strides,
             box_dims: self.boxes.iter().map(|&n| n as u32).collect(),
             element_strides: self.steps,
-            swizzle: Swizzle::Bytes128,
+            swizzle: self.swizzle,
             l2_promotion: L2Promotion::Bytes256,
         };
         Ok(Param { at: at as u32, value: ParamValue::TensorMap(Box::new(map)) })
@@ -174,7 +182,7 @@ impl<'a> Map<'a> {
 }
 
 /// Extent and stride of a batch axis, and whether the operand has it: an axis of stride 0 is shared.
-fn batch_axis(extent: &Expr, stride: &Expr) -> (Expr, Expr, i32) {
+pub(super) fn batch_axis(extent: &Expr, stride: &Expr) -> (Expr, Expr, i32) {
     if extent.is(1) || stride.is(0) {
         (constant(1), constant(0), 0)
     } else {
@@ -182,15 +190,15 @@ fn batch_axis(extent: &Expr, stride: &Expr) -> (Expr, Expr, i32) {
     }
 }
 
-fn integer(at: usize, value: impl Into<Expr>) -> Param {
+pub(super) fn integer(at: usize, value: impl Into<Expr>) -> Param {
     Param { at: at as u32, value: ParamValue::I32(value.into()) }
 }
 
-fn address(at: usize, buffer: u32, offset: &Expr) -> Param {
+pub(super) fn address(at: usize, buffer: u32, offset: &Expr) -> Param {
     Param { at: at as u32, value: ParamValue::Address { buffer, offset: offset.clone() } }
 }
 
-fn operand(params: &mut Vec<Param>, at: usize, operand: &Operand) {
+pub(super) fn operand(params: &mut Vec<Param>, at: usize, operand: &Operand) {
     params.push(address(at, operand.buffer, &operand.offset));
     for (i, stride) in operand.strides.iter().enumerate() {
         let at = at + offset_of!(zf_operand, stride) + 8 * i;
@@ -205,6 +213,11 @@ fn operand(params: &mut Vec<Param>, at: usize, operand: &Operand) {
 pub fn plan(spec: &Spec, variant: &Variant, args: &Arguments) -> Result<Plan, Refusal> {
     contract::check(spec, variant)?;
     check(spec, args)?;
+    if [&args.m, &args.n, &args.batch[0], &args.batch[1]].iter().any(|size| size.is(0)) {
+        // Nothing to compute, and no tensor map can say so.
+        let grid = [constant(0), constant(1), constant(1)];
+        return Ok(Plan { grid, params: Vec::new(), workspace: constant(0) });
+    }
     let mut params = Vec::new();
     let a_batch = maps(spec, variant, args, &mut params)?;
     operand(&mut params, offset_of!(Block, c), &args.c);
