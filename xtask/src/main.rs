@@ -1,7 +1,9 @@
 //! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`.
 
 mod codegen;
+#[cfg(feature = "reports")]
 mod compare;
+#[cfg(feature = "reports")]
 mod coverage;
 
 use anyhow::{Result, bail};
@@ -20,7 +22,9 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
+        #[cfg(feature = "reports")]
         ["coverage"] => coverage::write(),
+        #[cfg(feature = "reports")]
         ["compare-error", folder, ref rest @ ..] => {
             compare::error(std::path::Path::new(folder), rest)
         }

@@ -204,6 +204,103 @@ const _: () = {
     ["Offset of field: zf_attention_params::reserved"]
         [::core::mem::offset_of!(zf_attention_params, reserved) - 260usize];
 };
+#[doc = " O = softmax(score(Q K^T)) V by tensor copies and warpgroup products (kernels/attention/forward.cuh). Strides of o and\n lse are {batch, head, row}; of mask {batch, head, query, key}; of slopes and sinks {batch, head}; of descales\n {batch, kv head}. Operands that an instance does not have are zero. Sequence b of a ragged batch is rows\n cu_queries[b] .. cu_queries[b + 1] of q, o and lse, whose batch strides are then not used, and likewise of k and v;\n of a padded one the first used_queries[b] and used_keys[b] rows. With position p = i + offset (offset = keys -\n queries of the sequence where either is an array), key j is visible to query i iff it exists and\n   j >= p - window_left, j <= p + window_right or j < prefix, floor(j / chunk) = floor(p / chunk),\n as far as the instance has these rules."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct zf_flash_attention_params {
+    pub q: zf_tensor_map,
+    pub k: zf_tensor_map,
+    pub v: zf_tensor_map,
+    pub o: zf_operand,
+    pub lse: zf_operand,
+    pub mask: zf_operand,
+    pub slopes: zf_operand,
+    pub sinks: zf_operand,
+    pub q_descale: zf_operand,
+    pub k_descale: zf_operand,
+    pub v_descale: zf_operand,
+    #[doc = " int32_t[batch + 1]"]
+    pub cu_queries: u64,
+    pub cu_keys: u64,
+    #[doc = " int32_t[batch]"]
+    pub used_queries: u64,
+    pub used_keys: u64,
+    pub batch: i64,
+    pub heads: i64,
+    pub kv_heads: i64,
+    #[doc = " of the longest sequence"]
+    pub queries: i64,
+    pub keys: i64,
+    pub offset: i64,
+    pub window_left: i64,
+    pub window_right: i64,
+    pub prefix: i64,
+    pub chunk: i64,
+    pub scale: f32,
+    pub softcap: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_flash_attention_params"]
+        [::core::mem::size_of::<zf_flash_attention_params>() - 832usize];
+    ["Alignment of zf_flash_attention_params"]
+        [::core::mem::align_of::<zf_flash_attention_params>() - 64usize];
+    ["Offset of field: zf_flash_attention_params::q"]
+        [::core::mem::offset_of!(zf_flash_attention_params, q) - 0usize];
+    ["Offset of field: zf_flash_attention_params::k"]
+        [::core::mem::offset_of!(zf_flash_attention_params, k) - 128usize];
+    ["Offset of field: zf_flash_attention_params::v"]
+        [::core::mem::offset_of!(zf_flash_attention_params, v) - 256usize];
+    ["Offset of field: zf_flash_attention_params::o"]
+        [::core::mem::offset_of!(zf_flash_attention_params, o) - 384usize];
+    ["Offset of field: zf_flash_attention_params::lse"]
+        [::core::mem::offset_of!(zf_flash_attention_params, lse) - 424usize];
+    ["Offset of field: zf_flash_attention_params::mask"]
+        [::core::mem::offset_of!(zf_flash_attention_params, mask) - 464usize];
+    ["Offset of field: zf_flash_attention_params::slopes"]
+        [::core::mem::offset_of!(zf_flash_attention_params, slopes) - 504usize];
+    ["Offset of field: zf_flash_attention_params::sinks"]
+        [::core::mem::offset_of!(zf_flash_attention_params, sinks) - 544usize];
+    ["Offset of field: zf_flash_attention_params::q_descale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, q_descale) - 584usize];
+    ["Offset of field: zf_flash_attention_params::k_descale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, k_descale) - 624usize];
+    ["Offset of field: zf_flash_attention_params::v_descale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, v_descale) - 664usize];
+    ["Offset of field: zf_flash_attention_params::cu_queries"]
+        [::core::mem::offset_of!(zf_flash_attention_params, cu_queries) - 704usize];
+    ["Offset of field: zf_flash_attention_params::cu_keys"]
+        [::core::mem::offset_of!(zf_flash_attention_params, cu_keys) - 712usize];
+    ["Offset of field: zf_flash_attention_params::used_queries"]
+        [::core::mem::offset_of!(zf_flash_attention_params, used_queries) - 720usize];
+    ["Offset of field: zf_flash_attention_params::used_keys"]
+        [::core::mem::offset_of!(zf_flash_attention_params, used_keys) - 728usize];
+    ["Offset of field: zf_flash_attention_params::batch"]
+        [::core::mem::offset_of!(zf_flash_attention_params, batch) - 736usize];
+    ["Offset of field: zf_flash_attention_params::heads"]
+        [::core::mem::offset_of!(zf_flash_attention_params, heads) - 744usize];
+    ["Offset of field: zf_flash_attention_params::kv_heads"]
+        [::core::mem::offset_of!(zf_flash_attention_params, kv_heads) - 752usize];
+    ["Offset of field: zf_flash_attention_params::queries"]
+        [::core::mem::offset_of!(zf_flash_attention_params, queries) - 760usize];
+    ["Offset of field: zf_flash_attention_params::keys"]
+        [::core::mem::offset_of!(zf_flash_attention_params, keys) - 768usize];
+    ["Offset of field: zf_flash_attention_params::offset"]
+        [::core::mem::offset_of!(zf_flash_attention_params, offset) - 776usize];
+    ["Offset of field: zf_flash_attention_params::window_left"]
+        [::core::mem::offset_of!(zf_flash_attention_params, window_left) - 784usize];
+    ["Offset of field: zf_flash_attention_params::window_right"]
+        [::core::mem::offset_of!(zf_flash_attention_params, window_right) - 792usize];
+    ["Offset of field: zf_flash_attention_params::prefix"]
+        [::core::mem::offset_of!(zf_flash_attention_params, prefix) - 800usize];
+    ["Offset of field: zf_flash_attention_params::chunk"]
+        [::core::mem::offset_of!(zf_flash_attention_params, chunk) - 808usize];
+    ["Offset of field: zf_flash_attention_params::scale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, scale) - 816usize];
+    ["Offset of field: zf_flash_attention_params::softcap"]
+        [::core::mem::offset_of!(zf_flash_attention_params, softcap) - 820usize];
+};
 #[doc = " A KV cache that sequences of different lengths share. Strides of k and v are {unit, head, row, 1}, where a unit is\n a sequence of a dense cache or a page of a paged one. Addresses of tables are 0 where there is no table."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
@@ -415,101 +512,4 @@ const _: () = {
         [::core::mem::offset_of!(zf_append_params, batch) - 272usize];
     ["Offset of field: zf_append_params::kv_heads"]
         [::core::mem::offset_of!(zf_append_params, kv_heads) - 280usize];
-};
-#[doc = " O = softmax(score(Q K^T)) V by tensor copies and warpgroup products (kernels/attention/forward.cuh). Strides of o and\n lse are {batch, head, row}; of mask {batch, head, query, key}; of slopes and sinks {batch, head}; of descales\n {batch, kv head}. Operands that an instance does not have are zero. Sequence b of a ragged batch is rows\n cu_queries[b] .. cu_queries[b + 1] of q, o and lse, whose batch strides are then not used, and likewise of k and v;\n of a padded one the first used_queries[b] and used_keys[b] rows. With position p = i + offset (offset = keys -\n queries of the sequence where either is an array), key j is visible to query i iff it exists and\n   j >= p - window_left, j <= p + window_right or j < prefix, floor(j / chunk) = floor(p / chunk),\n as far as the instance has these rules."]
-#[repr(C)]
-#[repr(align(64))]
-#[derive(Debug, Copy, Clone, PartialEq)]
-pub struct zf_flash_attention_params {
-    pub q: zf_tensor_map,
-    pub k: zf_tensor_map,
-    pub v: zf_tensor_map,
-    pub o: zf_operand,
-    pub lse: zf_operand,
-    pub mask: zf_operand,
-    pub slopes: zf_operand,
-    pub sinks: zf_operand,
-    pub q_descale: zf_operand,
-    pub k_descale: zf_operand,
-    pub v_descale: zf_operand,
-    #[doc = " int32_t[batch + 1]"]
-    pub cu_queries: u64,
-    pub cu_keys: u64,
-    #[doc = " int32_t[batch]"]
-    pub used_queries: u64,
-    pub used_keys: u64,
-    pub batch: i64,
-    pub heads: i64,
-    pub kv_heads: i64,
-    #[doc = " of the longest sequence"]
-    pub queries: i64,
-    pub keys: i64,
-    pub offset: i64,
-    pub window_left: i64,
-    pub window_right: i64,
-    pub prefix: i64,
-    pub chunk: i64,
-    pub scale: f32,
-    pub softcap: f32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of zf_flash_attention_params"]
-        [::core::mem::size_of::<zf_flash_attention_params>() - 832usize];
-    ["Alignment of zf_flash_attention_params"]
-        [::core::mem::align_of::<zf_flash_attention_params>() - 64usize];
-    ["Offset of field: zf_flash_attention_params::q"]
-        [::core::mem::offset_of!(zf_flash_attention_params, q) - 0usize];
-    ["Offset of field: zf_flash_attention_params::k"]
-        [::core::mem::offset_of!(zf_flash_attention_params, k) - 128usize];
-    ["Offset of field: zf_flash_attention_params::v"]
-        [::core::mem::offset_of!(zf_flash_attention_params, v) - 256usize];
-    ["Offset of field: zf_flash_attention_params::o"]
-        [::core::mem::offset_of!(zf_flash_attention_params, o) - 384usize];
-    ["Offset of field: zf_flash_attention_params::lse"]
-        [::core::mem::offset_of!(zf_flash_attention_params, lse) - 424usize];
-    ["Offset of field: zf_flash_attention_params::mask"]
-        [::core::mem::offset_of!(zf_flash_attention_params, mask) - 464usize];
-    ["Offset of field: zf_flash_attention_params::slopes"]
-        [::core::mem::offset_of!(zf_flash_attention_params, slopes) - 504usize];
-    ["Offset of field: zf_flash_attention_params::sinks"]
-        [::core::mem::offset_of!(zf_flash_attention_params, sinks) - 544usize];
-    ["Offset of field: zf_flash_attention_params::q_descale"]
-        [::core::mem::offset_of!(zf_flash_attention_params, q_descale) - 584usize];
-    ["Offset of field: zf_flash_attention_params::k_descale"]
-        [::core::mem::offset_of!(zf_flash_attention_params, k_descale) - 624usize];
-    ["Offset of field: zf_flash_attention_params::v_descale"]
-        [::core::mem::offset_of!(zf_flash_attention_params, v_descale) - 664usize];
-    ["Offset of field: zf_flash_attention_params::cu_queries"]
-        [::core::mem::offset_of!(zf_flash_attention_params, cu_queries) - 704usize];
-    ["Offset of field: zf_flash_attention_params::cu_keys"]
-        [::core::mem::offset_of!(zf_flash_attention_params, cu_keys) - 712usize];
-    ["Offset of field: zf_flash_attention_params::used_queries"]
-        [::core::mem::offset_of!(zf_flash_attention_params, used_queries) - 720usize];
-    ["Offset of field: zf_flash_attention_params::used_keys"]
-        [::core::mem::offset_of!(zf_flash_attention_params, used_keys) - 728usize];
-    ["Offset of field: zf_flash_attention_params::batch"]
-        [::core::mem::offset_of!(zf_flash_attention_params, batch) - 736usize];
-    ["Offset of field: zf_flash_attention_params::heads"]
-        [::core::mem::offset_of!(zf_flash_attention_params, heads) - 744usize];
-    ["Offset of field: zf_flash_attention_params::kv_heads"]
-        [::core::mem::offset_of!(zf_flash_attention_params, kv_heads) - 752usize];
-    ["Offset of field: zf_flash_attention_params::queries"]
-        [::core::mem::offset_of!(zf_flash_attention_params, queries) - 760usize];
-    ["Offset of field: zf_flash_attention_params::keys"]
-        [::core::mem::offset_of!(zf_flash_attention_params, keys) - 768usize];
-    ["Offset of field: zf_flash_attention_params::offset"]
-        [::core::mem::offset_of!(zf_flash_attention_params, offset) - 776usize];
-    ["Offset of field: zf_flash_attention_params::window_left"]
-        [::core::mem::offset_of!(zf_flash_attention_params, window_left) - 784usize];
-    ["Offset of field: zf_flash_attention_params::window_right"]
-        [::core::mem::offset_of!(zf_flash_attention_params, window_right) - 792usize];
-    ["Offset of field: zf_flash_attention_params::prefix"]
-        [::core::mem::offset_of!(zf_flash_attention_params, prefix) - 800usize];
-    ["Offset of field: zf_flash_attention_params::chunk"]
-        [::core::mem::offset_of!(zf_flash_attention_params, chunk) - 808usize];
-    ["Offset of field: zf_flash_attention_params::scale"]
-        [::core::mem::offset_of!(zf_flash_attention_params, scale) - 816usize];
-    ["Offset of field: zf_flash_attention_params::softcap"]
-        [::core::mem::offset_of!(zf_flash_attention_params, softcap) - 820usize];
 };
