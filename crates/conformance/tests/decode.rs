@@ -57,8 +57,7 @@ fn with_bug(mut instance: Instance, header: &str, from: &str, to: &str) -> Insta
         .into_iter()
         .find(|name| instance.source.contains(&include(name)))
         .expect("an instance of the family");
-    let replacement =
-        if header == main { bad } else { text(main).replace(&include(header), &bad) };
+    let replacement = if header == main { bad } else { text(main).replace(&include(header), &bad) };
     if !replacement.contains(to) {
         return instance;
     }
@@ -80,7 +79,13 @@ fn bugs() -> Vec<Bug> {
     let [plain, padded, windows, sinks, appended, latent] =
         ["plain", "padded", "windows", "sinks", "appended", "latent"].map(example);
     let decode = "attention/decode.cuh";
-    let bug = |what, header, from, to, case: &DecodeCase| Bug { what, header, from, to, case: case.clone() };
+    let bug = |what, header, from, to, case: &DecodeCase| Bug {
+        what,
+        header,
+        from,
+        to,
+        case: case.clone(),
+    };
     vec![
         bug(
             "copies and queries are not fenced for wgmma",
@@ -117,13 +122,7 @@ fn bugs() -> Vec<Bug> {
             "place > rows.to[i / 2 % 2]",
             &windows,
         ),
-        bug(
-            "a window's first tile is not masked",
-            decode,
-            "row < work.all_from || ",
-            "",
-            &windows,
-        ),
+        bug("a window's first tile is not masked", decode, "row < work.all_from || ", "", &windows),
         bug(
             "rows behind a sequence's end are read",
             "attention/decode_cache.cuh",
@@ -227,7 +226,10 @@ fn no_instance_spills() {
         let compiled = bench.module(&instance).unwrap_or_else(|e| panic!("{e}"));
         let entries = zeroforge_sass::cubin::entries(&compiled.code.cubin).expect("a cubin");
         for entry in entries {
-            println!("{:>3} registers, {} bytes of stack: {}", entry.registers, entry.stack_bytes, instance.doc);
+            println!(
+                "{:>3} registers, {} bytes of stack: {}",
+                entry.registers, entry.stack_bytes, instance.doc
+            );
             assert_eq!(entry.stack_bytes, 0, "{} uses the stack", instance.doc);
         }
     }

@@ -90,8 +90,6 @@ typedef struct zf_attention_params {
     int32_t reserved;
 } zf_attention_params;
 
-<<<<<<< HEAD
-=======
 /* O = softmax(score(Q K^T)) V by tensor copies and warpgroup products (kernels/attention/forward.cuh). Strides of o and
  * lse are {batch, head, row}; of mask {batch, head, query, key}; of slopes and sinks {batch, head}; of descales
  * {batch, kv head}. Operands that an instance does not have are zero. Sequence b of a ragged batch is rows
@@ -130,7 +128,6 @@ typedef struct zf_flash_attention_params {
     float softcap;
 } zf_flash_attention_params;
 
->>>>>>> main
 /* A KV cache that sequences of different lengths share. Strides of k and v are {unit, head, row, 1}, where a unit is
  * a sequence of a dense cache or a page of a paged one. Addresses of tables are 0 where there is no table. */
 typedef struct zf_kv_cache {
@@ -201,46 +198,6 @@ typedef struct zf_append_params {
     int64_t batch;
     int64_t kv_heads;
 } zf_append_params;
-<<<<<<< HEAD
-/* O = softmax(score(Q K^T)) V by tensor copies and warpgroup products (kernels/attention/forward.cuh). Strides of o and
- * lse are {batch, head, row}; of mask {batch, head, query, key}; of slopes and sinks {batch, head}; of descales
- * {batch, kv head}. Operands that an instance does not have are zero. Sequence b of a ragged batch is rows
- * cu_queries[b] .. cu_queries[b + 1] of q, o and lse, whose batch strides are then not used, and likewise of k and v;
- * of a padded one the first used_queries[b] and used_keys[b] rows. With position p = i + offset (offset = keys -
- * queries of the sequence where either is an array), key j is visible to query i iff it exists and
- *   j >= p - window_left, j <= p + window_right or j < prefix, floor(j / chunk) = floor(p / chunk),
- * as far as the instance has these rules. */
-typedef struct zf_flash_attention_params {
-    zf_tensor_map q;
-    zf_tensor_map k;
-    zf_tensor_map v;
-    zf_operand o;
-    zf_operand lse;
-    zf_operand mask;
-    zf_operand slopes;
-    zf_operand sinks;
-    zf_operand q_descale;
-    zf_operand k_descale;
-    zf_operand v_descale;
-    uint64_t cu_queries; /* int32_t[batch + 1] */
-    uint64_t cu_keys;
-    uint64_t used_queries; /* int32_t[batch] */
-    uint64_t used_keys;
-    int64_t batch;
-    int64_t heads;
-    int64_t kv_heads;
-    int64_t queries; /* of the longest sequence */
-    int64_t keys;
-    int64_t offset;
-    int64_t window_left;
-    int64_t window_right;
-    int64_t prefix;
-    int64_t chunk;
-    float scale;
-    float softcap;
-} zf_flash_attention_params;
-=======
->>>>>>> main
 
 /* A CPU entry point: tasks [begin, end) of the step, on worker `worker`, with that worker's scratch
  * memory (64-byte aligned, of the size that the kernel declares). */

@@ -164,7 +164,9 @@ pub fn example(name: &str) -> DecodeCase {
     match name {
         "plain" => DecodeCase { splits: 2, ..plain(PLAIN, &[330]) },
         "padded" => DecodeCase { padding: vec![70], splits: 3, ..plain(PLAIN, &[100]) },
-        "windows" => DecodeCase { left: Some(66), right: Some(2), queries: 3, ..plain(PLAIN, &[150]) },
+        "windows" => {
+            DecodeCase { left: Some(66), right: Some(2), queries: 3, ..plain(PLAIN, &[150]) }
+        }
         "sinks" => DecodeCase { sinks: true, splits: 2, ..plain(PLAIN, &[130]) },
         "appended" => DecodeCase { new_rows: 3, queries: 3, page_rows: 16, ..plain(rotary, &[14]) },
         "latent" => DecodeCase { heads: 16, ..plain(LATENT, &[130]) },
