@@ -20,10 +20,6 @@ headers! {
     "ptx/convert.cuh" in "",
     "ptx/cp_async.cuh" in "",
     "ptx/global.cuh" in "",
-<<<<<<< HEAD
-=======
-    "ptx/ex2.cuh" in "",
->>>>>>> main
     "ptx/launch.cuh" in "",
     "ptx/ldmatrix.cuh" in "",
     "ptx/ld_global.cuh" in "",
@@ -64,22 +60,13 @@ headers! {
     "gemm/epilogue.cuh" in "",
     "gemm/tensor_gemm.cuh" in "",
     "attention/mma_attention.cuh" in "",
-<<<<<<< HEAD
-=======
     "attention/scheduler.cuh" in "",
     "attention/softmax.cuh" in "",
     "attention/tile.cuh" in "",
->>>>>>> main
     "attention/append.cuh" in "",
     "attention/combine.cuh" in "",
     "attention/decode.cuh" in "",
     "attention/decode_cache.cuh" in "",
     "attention/decode_rotary.cuh" in "",
     "attention/decode_softmax.cuh" in "",
-<<<<<<< HEAD
-    "attention/scheduler.cuh" in "",
-    "attention/softmax.cuh" in "",
-    "attention/tile.cuh" in "",
-=======
->>>>>>> main
 }
