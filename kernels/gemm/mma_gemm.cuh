@@ -4,11 +4,9 @@
 // arrive by cp.async while earlier ones are multiplied.
 #pragma once
 
-namespace zf {
+#include "gemm/layout.cuh"
 
-// Rows of B: along k, along n, or along k in panels of PANEL columns ([ceil(n / PANEL)][k][PANEL], padded
-// with zeros, as weights are packed).
-enum class BLayout { KN, NK, PANELS };
+namespace zf {
 
 template <class A_, class B_, class S_, BLayout LAYOUT_, int PANEL_, int BM_, int BN_, int BK_, int WARPS_M_, int WARPS_N_, int STAGES_>
 struct GemmTile {

@@ -24,11 +24,38 @@ static __device__ __forceinline__ float cvt_f32_f16(zf_f16 x) {
     return r;
 }
 
+// Rounds to the nearest integer, ties to even; values beyond the range become its ends, NaN zero.
+static __device__ __forceinline__ int8_t cvt_rni_sat_s8_f32(float x) {
+    int32_t r;
+    asm("cvt.rni.sat.s8.f32 %0, %1;" : "=r"(r) : "f"(x));
+    return (int8_t)r;
+}
+
 // Rounds to tf32 (10 bits of fraction), ties away from zero; the low 13 bits of the result are zero
 // in value.
 static __device__ __forceinline__ uint32_t cvt_rna_tf32_f32(float x) {
     uint32_t r;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+    return r;
+}
+
+// Two values in a register: `low` in the low half.
+static __device__ __forceinline__ uint32_t cvt_rn_bf16x2_f32(float high, float low) {
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+static __device__ __forceinline__ uint32_t cvt_rn_f16x2_f32(float high, float low) {
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+// Values beyond the largest become it.
+static __device__ __forceinline__ uint16_t cvt_rn_satfinite_e4m3x2_f32(float high, float low) {
+    uint16_t r;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(r) : "f"(high), "f"(low));
     return r;
 }
 

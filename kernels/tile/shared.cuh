@@ -26,6 +26,12 @@ ZF_INLINE uint64_t mn_major_descriptor(uint32_t panel, uint32_t panel_bytes) {
     return shared_descriptor(panel, panel_bytes, 1024);
 }
 
+// The descriptor of an operand `bytes` further on (a multiple of 16): what a loop over products adds to one
+// descriptor, so that the rest of it is made once.
+ZF_INLINE uint64_t descriptor_plus(uint64_t descriptor, uint32_t bytes) {
+    return descriptor & 0xffffffff00000000ull | (uint32_t)descriptor + bytes / 16;
+}
+
 // Byte offset of a byte of a panel after the swizzle.
 ZF_INLINE uint32_t swizzled(uint32_t row, uint32_t byte) {
     return row * SWIZZLE_BYTES + (byte ^ (row % 8) * 16);

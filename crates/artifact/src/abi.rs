@@ -63,6 +63,94 @@ const _: () = {
     ["Offset of field: zf_gemm_params::extra"]
         [::core::mem::offset_of!(zf_gemm_params, extra) - 160usize];
 };
+#[doc = " C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]) by tensor copies and wgmma\n (kernels/gemm/). The maps' coordinates, innermost first: a {k, m, b1, b0} or {m, k, b1, b0}, b {k, n, b1, b0}\n or {n, k, b1, b0}, c {n, m, b1, b0} or, transposed, {m, n, b1, b0}. Convolutions: a {channel, x, y, z, image},\n b {channel, tap, filter}, c {filter, x, y, z, image}."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct zf_tensor_gemm_params {
+    pub a_map: zf_tensor_map,
+    pub b_map: zf_tensor_map,
+    #[doc = " where the kernel stores by tensor copies"]
+    pub c_map: zf_tensor_map,
+    #[doc = " strides {b0, b1, row, column}"]
+    pub c: zf_operand,
+    pub extra: [zf_operand; 6usize],
+    #[doc = " f32, strides {b0, b1, row, block of k}"]
+    pub a_scale: zf_operand,
+    #[doc = " f32, strides {b0, b1, block of columns, block of k}"]
+    pub b_scale: zf_operand,
+    #[doc = " f32 [b0, b1, row, tile of columns]"]
+    pub row_squares: u64,
+    #[doc = " int32 [groups]: rows of A up to the end of each group"]
+    pub group_ends: u64,
+    #[doc = " f32: sums of parts of K"]
+    pub partials: u64,
+    #[doc = " int32, zero before and after"]
+    pub counters: u64,
+    pub batch: [i32; 2usize],
+    #[doc = " 1 where the operand has the batch axis, 0 where it is shared"]
+    pub a_batch: [i32; 2usize],
+    pub b_batch: [i32; 2usize],
+    pub m: i32,
+    #[doc = " columns of C"]
+    pub n: i32,
+    #[doc = " of a convolution: channels"]
+    pub k: i32,
+    pub groups: i32,
+    #[doc = " row tiles that are walked together"]
+    pub band: i32,
+    #[doc = " of a convolution: x, y, z, images"]
+    pub output: [i32; 4usize],
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_tensor_gemm_params"][::core::mem::size_of::<zf_tensor_gemm_params>() - 896usize];
+    ["Alignment of zf_tensor_gemm_params"]
+        [::core::mem::align_of::<zf_tensor_gemm_params>() - 64usize];
+    ["Offset of field: zf_tensor_gemm_params::a_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_map) - 0usize];
+    ["Offset of field: zf_tensor_gemm_params::b_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_map) - 128usize];
+    ["Offset of field: zf_tensor_gemm_params::c_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, c_map) - 256usize];
+    ["Offset of field: zf_tensor_gemm_params::c"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, c) - 384usize];
+    ["Offset of field: zf_tensor_gemm_params::extra"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, extra) - 424usize];
+    ["Offset of field: zf_tensor_gemm_params::a_scale"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_scale) - 664usize];
+    ["Offset of field: zf_tensor_gemm_params::b_scale"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_scale) - 704usize];
+    ["Offset of field: zf_tensor_gemm_params::row_squares"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, row_squares) - 744usize];
+    ["Offset of field: zf_tensor_gemm_params::group_ends"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, group_ends) - 752usize];
+    ["Offset of field: zf_tensor_gemm_params::partials"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, partials) - 760usize];
+    ["Offset of field: zf_tensor_gemm_params::counters"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, counters) - 768usize];
+    ["Offset of field: zf_tensor_gemm_params::batch"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, batch) - 776usize];
+    ["Offset of field: zf_tensor_gemm_params::a_batch"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_batch) - 784usize];
+    ["Offset of field: zf_tensor_gemm_params::b_batch"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_batch) - 792usize];
+    ["Offset of field: zf_tensor_gemm_params::m"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, m) - 800usize];
+    ["Offset of field: zf_tensor_gemm_params::n"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, n) - 804usize];
+    ["Offset of field: zf_tensor_gemm_params::k"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, k) - 808usize];
+    ["Offset of field: zf_tensor_gemm_params::groups"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, groups) - 812usize];
+    ["Offset of field: zf_tensor_gemm_params::band"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, band) - 816usize];
+    ["Offset of field: zf_tensor_gemm_params::output"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, output) - 820usize];
+    ["Offset of field: zf_tensor_gemm_params::reserved"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, reserved) - 836usize];
+};
 #[doc = " O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask\n {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff\n j <= qpos (causal kernels) and j > qpos - window (window kernels)."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
@@ -115,4 +203,101 @@ const _: () = {
         [::core::mem::offset_of!(zf_attention_params, scale) - 256usize];
     ["Offset of field: zf_attention_params::reserved"]
         [::core::mem::offset_of!(zf_attention_params, reserved) - 260usize];
+};
+#[doc = " O = softmax(score(Q K^T)) V by tensor copies and warpgroup products (kernels/attention/forward.cuh). Strides of o and\n lse are {batch, head, row}; of mask {batch, head, query, key}; of slopes and sinks {batch, head}; of descales\n {batch, kv head}. Operands that an instance does not have are zero. Sequence b of a ragged batch is rows\n cu_queries[b] .. cu_queries[b + 1] of q, o and lse, whose batch strides are then not used, and likewise of k and v;\n of a padded one the first used_queries[b] and used_keys[b] rows. With position p = i + offset (offset = keys -\n queries of the sequence where either is an array), key j is visible to query i iff it exists and\n   j >= p - window_left, j <= p + window_right or j < prefix, floor(j / chunk) = floor(p / chunk),\n as far as the instance has these rules."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct zf_flash_attention_params {
+    pub q: zf_tensor_map,
+    pub k: zf_tensor_map,
+    pub v: zf_tensor_map,
+    pub o: zf_operand,
+    pub lse: zf_operand,
+    pub mask: zf_operand,
+    pub slopes: zf_operand,
+    pub sinks: zf_operand,
+    pub q_descale: zf_operand,
+    pub k_descale: zf_operand,
+    pub v_descale: zf_operand,
+    #[doc = " int32_t[batch + 1]"]
+    pub cu_queries: u64,
+    pub cu_keys: u64,
+    #[doc = " int32_t[batch]"]
+    pub used_queries: u64,
+    pub used_keys: u64,
+    pub batch: i64,
+    pub heads: i64,
+    pub kv_heads: i64,
+    #[doc = " of the longest sequence"]
+    pub queries: i64,
+    pub keys: i64,
+    pub offset: i64,
+    pub window_left: i64,
+    pub window_right: i64,
+    pub prefix: i64,
+    pub chunk: i64,
+    pub scale: f32,
+    pub softcap: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_flash_attention_params"]
+        [::core::mem::size_of::<zf_flash_attention_params>() - 832usize];
+    ["Alignment of zf_flash_attention_params"]
+        [::core::mem::align_of::<zf_flash_attention_params>() - 64usize];
+    ["Offset of field: zf_flash_attention_params::q"]
+        [::core::mem::offset_of!(zf_flash_attention_params, q) - 0usize];
+    ["Offset of field: zf_flash_attention_params::k"]
+        [::core::mem::offset_of!(zf_flash_attention_params, k) - 128usize];
+    ["Offset of field: zf_flash_attention_params::v"]
+        [::core::mem::offset_of!(zf_flash_attention_params, v) - 256usize];
+    ["Offset of field: zf_flash_attention_params::o"]
+        [::core::mem::offset_of!(zf_flash_attention_params, o) - 384usize];
+    ["Offset of field: zf_flash_attention_params::lse"]
+        [::core::mem::offset_of!(zf_flash_attention_params, lse) - 424usize];
+    ["Offset of field: zf_flash_attention_params::mask"]
+        [::core::mem::offset_of!(zf_flash_attention_params, mask) - 464usize];
+    ["Offset of field: zf_flash_attention_params::slopes"]
+        [::core::mem::offset_of!(zf_flash_attention_params, slopes) - 504usize];
+    ["Offset of field: zf_flash_attention_params::sinks"]
+        [::core::mem::offset_of!(zf_flash_attention_params, sinks) - 544usize];
+    ["Offset of field: zf_flash_attention_params::q_descale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, q_descale) - 584usize];
+    ["Offset of field: zf_flash_attention_params::k_descale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, k_descale) - 624usize];
+    ["Offset of field: zf_flash_attention_params::v_descale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, v_descale) - 664usize];
+    ["Offset of field: zf_flash_attention_params::cu_queries"]
+        [::core::mem::offset_of!(zf_flash_attention_params, cu_queries) - 704usize];
+    ["Offset of field: zf_flash_attention_params::cu_keys"]
+        [::core::mem::offset_of!(zf_flash_attention_params, cu_keys) - 712usize];
+    ["Offset of field: zf_flash_attention_params::used_queries"]
+        [::core::mem::offset_of!(zf_flash_attention_params, used_queries) - 720usize];
+    ["Offset of field: zf_flash_attention_params::used_keys"]
+        [::core::mem::offset_of!(zf_flash_attention_params, used_keys) - 728usize];
+    ["Offset of field: zf_flash_attention_params::batch"]
+        [::core::mem::offset_of!(zf_flash_attention_params, batch) - 736usize];
+    ["Offset of field: zf_flash_attention_params::heads"]
+        [::core::mem::offset_of!(zf_flash_attention_params, heads) - 744usize];
+    ["Offset of field: zf_flash_attention_params::kv_heads"]
+        [::core::mem::offset_of!(zf_flash_attention_params, kv_heads) - 752usize];
+    ["Offset of field: zf_flash_attention_params::queries"]
+        [::core::mem::offset_of!(zf_flash_attention_params, queries) - 760usize];
+    ["Offset of field: zf_flash_attention_params::keys"]
+        [::core::mem::offset_of!(zf_flash_attention_params, keys) - 768usize];
+    ["Offset of field: zf_flash_attention_params::offset"]
+        [::core::mem::offset_of!(zf_flash_attention_params, offset) - 776usize];
+    ["Offset of field: zf_flash_attention_params::window_left"]
+        [::core::mem::offset_of!(zf_flash_attention_params, window_left) - 784usize];
+    ["Offset of field: zf_flash_attention_params::window_right"]
+        [::core::mem::offset_of!(zf_flash_attention_params, window_right) - 792usize];
+    ["Offset of field: zf_flash_attention_params::prefix"]
+        [::core::mem::offset_of!(zf_flash_attention_params, prefix) - 800usize];
+    ["Offset of field: zf_flash_attention_params::chunk"]
+        [::core::mem::offset_of!(zf_flash_attention_params, chunk) - 808usize];
+    ["Offset of field: zf_flash_attention_params::scale"]
+        [::core::mem::offset_of!(zf_flash_attention_params, scale) - 816usize];
+    ["Offset of field: zf_flash_attention_params::softcap"]
+        [::core::mem::offset_of!(zf_flash_attention_params, softcap) - 820usize];
 };

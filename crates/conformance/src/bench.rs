@@ -32,6 +32,9 @@ pub enum BenchError {
     /// A launch that the card would refuse.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// Arguments outside of the kernel's contract.
+    #[error(transparent)]
+    Refused(#[from] zeroforge_kernels::Refusal),
     /// A plan that breaks the rules of programs.
     #[error("`{entry}`: {source}")]
     Plan {

@@ -6,10 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod bench;
 pub mod card;
 pub mod case;
 pub mod family;
+pub mod gemm;
 pub mod random;
+pub mod rows;
 pub mod tensor;
 pub mod verdict;

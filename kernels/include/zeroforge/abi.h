@@ -42,6 +42,34 @@ typedef struct zf_gemm_params {
     zf_operand extra[ZF_MAX_EPILOGUE_OPERANDS];
 } zf_gemm_params;
 
+/* C[b0, b1, m, n] = epilogue(sum_k A[b0, b1, m, k] * B[b0, b1, k, n]) by tensor copies and wgmma
+ * (kernels/gemm/). The maps' coordinates, innermost first: a {k, m, b1, b0} or {m, k, b1, b0}, b {k, n, b1, b0}
+ * or {n, k, b1, b0}, c {n, m, b1, b0} or, transposed, {m, n, b1, b0}. Convolutions: a {channel, x, y, z, image},
+ * b {channel, tap, filter}, c {filter, x, y, z, image}. */
+typedef struct zf_tensor_gemm_params {
+    zf_tensor_map a_map;
+    zf_tensor_map b_map;
+    zf_tensor_map c_map; /* where the kernel stores by tensor copies */
+    zf_operand c;        /* strides {b0, b1, row, column} */
+    zf_operand extra[ZF_MAX_EPILOGUE_OPERANDS];
+    zf_operand a_scale; /* f32, strides {b0, b1, row, block of k} */
+    zf_operand b_scale; /* f32, strides {b0, b1, block of columns, block of k} */
+    uint64_t row_squares; /* f32 [b0, b1, row, tile of columns] */
+    uint64_t group_ends;  /* int32 [groups]: rows of A up to the end of each group */
+    uint64_t partials;    /* f32: sums of parts of K */
+    uint64_t counters;    /* int32, zero before and after */
+    int32_t batch[2];
+    int32_t a_batch[2]; /* 1 where the operand has the batch axis, 0 where it is shared */
+    int32_t b_batch[2];
+    int32_t m;
+    int32_t n; /* columns of C */
+    int32_t k; /* of a convolution: channels */
+    int32_t groups;
+    int32_t band;      /* row tiles that are walked together */
+    int32_t output[4]; /* of a convolution: x, y, z, images */
+    int32_t reserved;
+} zf_tensor_gemm_params;
+
 /* O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask
  * {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff
  * j <= qpos (causal kernels) and j > qpos - window (window kernels). */
@@ -61,6 +89,44 @@ typedef struct zf_attention_params {
     float scale; /* 4-byte aligned, followed by 4 bytes of padding */
     int32_t reserved;
 } zf_attention_params;
+
+/* O = softmax(score(Q K^T)) V by tensor copies and warpgroup products (kernels/attention/forward.cuh). Strides of o and
+ * lse are {batch, head, row}; of mask {batch, head, query, key}; of slopes and sinks {batch, head}; of descales
+ * {batch, kv head}. Operands that an instance does not have are zero. Sequence b of a ragged batch is rows
+ * cu_queries[b] .. cu_queries[b + 1] of q, o and lse, whose batch strides are then not used, and likewise of k and v;
+ * of a padded one the first used_queries[b] and used_keys[b] rows. With position p = i + offset (offset = keys -
+ * queries of the sequence where either is an array), key j is visible to query i iff it exists and
+ *   j >= p - window_left, j <= p + window_right or j < prefix, floor(j / chunk) = floor(p / chunk),
+ * as far as the instance has these rules. */
+typedef struct zf_flash_attention_params {
+    zf_tensor_map q;
+    zf_tensor_map k;
+    zf_tensor_map v;
+    zf_operand o;
+    zf_operand lse;
+    zf_operand mask;
+    zf_operand slopes;
+    zf_operand sinks;
+    zf_operand q_descale;
+    zf_operand k_descale;
+    zf_operand v_descale;
+    uint64_t cu_queries; /* int32_t[batch + 1] */
+    uint64_t cu_keys;
+    uint64_t used_queries; /* int32_t[batch] */
+    uint64_t used_keys;
+    int64_t batch;
+    int64_t heads;
+    int64_t kv_heads;
+    int64_t queries; /* of the longest sequence */
+    int64_t keys;
+    int64_t offset;
+    int64_t window_left;
+    int64_t window_right;
+    int64_t prefix;
+    int64_t chunk;
+    float scale;
+    float softcap;
+} zf_flash_attention_params;
 
 /* A CPU entry point: tasks [begin, end) of the step, on worker `worker`, with that worker's scratch
  * memory (64-byte aligned, of the size that the kernel declares). */

@@ -1,4 +1,4 @@
-//! Attention: tile choice around `kernels/attention/mma_attention.cuh`.
+//! Attention by mma.sync: tile choice around `kernels/attention/mma_attention.cuh`, which any strides suit.
 
 use std::fmt::Write;
 
