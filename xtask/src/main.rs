@@ -1,7 +1,6 @@
 //! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`.
 
 mod codegen;
-mod compare;
 mod coverage;
 
 use anyhow::{Result, bail};
@@ -21,9 +20,6 @@ fn main() -> Result<()> {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
         ["coverage"] => coverage::write(),
-        ["compare-error", folder, ref rest @ ..] => {
-            compare::error(std::path::Path::new(folder), rest)
-        }
         ["--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

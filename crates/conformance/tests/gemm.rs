@@ -16,13 +16,20 @@ fn every_case_passes() {
     let chosen: Vec<&dyn Case> = match std::env::var("ZF_CASES") {
         Ok(range) => {
             let (from, to) = range.split_once("..").expect("`FROM..TO`");
-            let (from, to) = (from.parse::<usize>().expect("a number"), to.parse::<usize>().expect("a number"));
+            let (from, to) =
+                (from.parse::<usize>().expect("a number"), to.parse::<usize>().expect("a number"));
             cases[from..to.min(cases.len())].iter().map(|c| c as &dyn Case).collect()
         }
         Err(_) => cases.iter().map(|c| c as &dyn Case).collect(),
     };
     let failures = run_on_emulator(&bench, &chosen, &sms);
-    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), chosen.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases fail:\n{}",
+        failures.len(),
+        chosen.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]

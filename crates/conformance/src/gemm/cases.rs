@@ -36,7 +36,14 @@ fn gated(spec: Spec, gate: Activation, steps: &[Step], gated_steps: &[Step]) -> 
     Spec { epilogue, ..spec }
 }
 
-fn conv(spec: Spec, taps: [u32; 3], stride: [u32; 3], padding: [u32; 3], dilation: [u32; 3], patch: [u32; 4]) -> Spec {
+fn conv(
+    spec: Spec,
+    taps: [u32; 3],
+    stride: [u32; 3],
+    padding: [u32; 3],
+    dilation: [u32; 3],
+    patch: [u32; 4],
+) -> Spec {
     Spec { conv: Some(Conv { taps, stride, padding, dilation, patch }), ..spec }
 }
 
@@ -78,25 +85,49 @@ pub fn instances() -> Vec<(Spec, &'static Variant)> {
         (with(bf16(), [bias(Bf16), Activate(Gelu)]), "pingpong_128x128"),
         (with(bf16(), [bias(F32), Activate(GeluTanh)]), "cooperative_128x256"),
         (with(bf16(), [bias(Bf16), Activate(Silu), residual(Bf16)]), "pingpong_64x128_split"),
-        (with(product(Bf16, Bf16, Lanes), [bias(F32), residual(Bf16), Activate(Relu)]), "cooperative_128x128"),
-        (with(product(F16, F16, Lanes), [Multiply(Extra::Scalar), bias(F16), Activate(Sigmoid)]), "pingpong_64x64_split"),
+        (
+            with(product(Bf16, Bf16, Lanes), [bias(F32), residual(Bf16), Activate(Relu)]),
+            "cooperative_128x128",
+        ),
+        (
+            with(product(F16, F16, Lanes), [Multiply(Extra::Scalar), bias(F16), Activate(Sigmoid)]),
+            "pingpong_64x64_split",
+        ),
         (with(product(F16, F32, Copies), [bias(F32), Activate(Tanh)]), "pingpong_64x128_split"),
-        (with(product(Bf16, E4m3, Copies), [bias(Bf16), Activate(Silu), Multiply(Extra::Scalar)]), "pingpong_128x128"),
+        (
+            with(
+                product(Bf16, E4m3, Copies),
+                [bias(Bf16), Activate(Silu), Multiply(Extra::Scalar)],
+            ),
+            "pingpong_128x128",
+        ),
         (with(product(Bf16, I8, Lanes), [Multiply(Extra::Row(F32))]), "cooperative_128x128_split"),
         (with(product(Bf16, I8, Copies), [Multiply(Extra::Scalar)]), "pingpong_64x128_split"),
         (Spec { row_squares: true, ..with(bf16(), [residual(Bf16)]) }, "pingpong_128x128"),
-        (Spec { row_squares: true, ..with(product(Bf16, F32, Lanes), [bias(F32)]) }, "cooperative_128x128_split"),
+        (
+            Spec { row_squares: true, ..with(product(Bf16, F32, Lanes), [bias(F32)]) },
+            "cooperative_128x128_split",
+        ),
         (gated(bf16(), Silu, &[], &[]), "cooperative_128x256"),
         (gated(bf16(), Gelu, &[bias(F32)], &[]), "pingpong_128x128_cluster2"),
-        (gated(product(F16, F16, Lanes), Silu, &[bias(F16)], &[residual(F16)]), "pingpong_64x128_split"),
+        (
+            gated(product(F16, F16, Lanes), Silu, &[bias(F16)], &[residual(F16)]),
+            "pingpong_64x128_split",
+        ),
         (majors(gated(bf16(), GeluTanh, &[], &[]), k, mn), "cooperative_256x128_split"),
         // 8-bit operands.
         (with(product(E4m3, Bf16, Copies), scales), "pingpong_128x128"),
-        (with(product(E4m3, F32, Lanes), [Multiply(Extra::Scalar)]), "cooperative_128x256_cluster2"),
+        (
+            with(product(E4m3, F32, Lanes), [Multiply(Extra::Scalar)]),
+            "cooperative_128x256_cluster2",
+        ),
         (with(product(E4m3, E4m3, Copies), [Multiply(Extra::Scalar)]), "cooperative_128x128_split"),
         (Spec { block_scales: true, ..product(E4m3, Bf16, Copies) }, "pingpong_64x128_split"),
         (Spec { block_scales: true, ..product(E4m3, F32, Lanes) }, "cooperative_128x128"),
-        (with(Spec { block_scales: true, ..product(E4m3, Bf16, Copies) }, [residual(Bf16)]), "pingpong_128x128"),
+        (
+            with(Spec { block_scales: true, ..product(E4m3, Bf16, Copies) }, [residual(Bf16)]),
+            "pingpong_128x128",
+        ),
         (product(I8, I32, Lanes), "cooperative_128x128_split"),
         (product(I8, I32, Copies), "pingpong_128x128"),
         (with(product(I8, Bf16, Copies), scales), "cooperative_128x256"),
@@ -104,16 +135,71 @@ pub fn instances() -> Vec<(Spec, &'static Variant)> {
         // Groups.
         (Spec { grouped: true, ..product(Bf16, Bf16, Lanes) }, "cooperative_128x128"),
         (Spec { grouped: true, ..product(Bf16, Bf16, Lanes) }, "pingpong_128x128_cluster2"),
-        (Spec { grouped: true, ..majors(gated(product(Bf16, Bf16, Lanes), Silu, &[], &[]), k, mn) }, "cooperative_128x256"),
-        (Spec { grouped: true, block_scales: true, ..product(E4m3, Bf16, Lanes) }, "pingpong_64x128"),
+        (
+            Spec {
+                grouped: true,
+                ..majors(gated(product(Bf16, Bf16, Lanes), Silu, &[], &[]), k, mn)
+            },
+            "cooperative_128x256",
+        ),
+        (
+            Spec { grouped: true, block_scales: true, ..product(E4m3, Bf16, Lanes) },
+            "pingpong_64x128",
+        ),
         // Convolutions.
         (conv(bf16(), [3, 3, 1], [1; 3], [1, 1, 0], [1; 3], [8, 8, 1, 1]), "cooperative_128x128"),
-        (conv(with(bf16(), [bias(Bf16), Activate(Silu)]), [3, 3, 1], [2, 2, 1], [1, 1, 0], [1; 3], [8, 4, 1, 2]), "pingpong_64x64_split"),
-        (conv(with(product(F16, F16, Copies), [bias(F16), residual(F16)]), [3, 1, 1], [1; 3], [2, 0, 0], [2, 1, 1], [32, 1, 1, 2]), "pingpong_128x128"),
-        (conv(product(Bf16, F32, Lanes), [3, 3, 3], [1; 3], [1; 3], [1; 3], [4, 4, 4, 1]), "cooperative_128x128_split"),
-        (conv(with(product(Bf16, Bf16, Lanes), [bias(F32)]), [4, 4, 1], [4, 4, 1], [0; 3], [1; 3], [4, 4, 1, 4]), "pingpong_64x128_split"),
-        (conv(bf16(), [1, 1, 1], [1; 3], [0; 3], [1; 3], [16, 4, 1, 1]), "pingpong_128x128_cluster2"),
-        (conv(with(product(I8, Bf16, Copies), [Multiply(Extra::Column(F32))]), [3, 3, 1], [1; 3], [1, 1, 0], [1; 3], [8, 8, 1, 1]), "cooperative_128x128"),
+        (
+            conv(
+                with(bf16(), [bias(Bf16), Activate(Silu)]),
+                [3, 3, 1],
+                [2, 2, 1],
+                [1, 1, 0],
+                [1; 3],
+                [8, 4, 1, 2],
+            ),
+            "pingpong_64x64_split",
+        ),
+        (
+            conv(
+                with(product(F16, F16, Copies), [bias(F16), residual(F16)]),
+                [3, 1, 1],
+                [1; 3],
+                [2, 0, 0],
+                [2, 1, 1],
+                [32, 1, 1, 2],
+            ),
+            "pingpong_128x128",
+        ),
+        (
+            conv(product(Bf16, F32, Lanes), [3, 3, 3], [1; 3], [1; 3], [1; 3], [4, 4, 4, 1]),
+            "cooperative_128x128_split",
+        ),
+        (
+            conv(
+                with(product(Bf16, Bf16, Lanes), [bias(F32)]),
+                [4, 4, 1],
+                [4, 4, 1],
+                [0; 3],
+                [1; 3],
+                [4, 4, 1, 4],
+            ),
+            "pingpong_64x128_split",
+        ),
+        (
+            conv(bf16(), [1, 1, 1], [1; 3], [0; 3], [1; 3], [16, 4, 1, 1]),
+            "pingpong_128x128_cluster2",
+        ),
+        (
+            conv(
+                with(product(I8, Bf16, Copies), [Multiply(Extra::Column(F32))]),
+                [3, 3, 1],
+                [1; 3],
+                [1, 1, 0],
+                [1; 3],
+                [8, 8, 1, 1],
+            ),
+            "cooperative_128x128",
+        ),
     ];
     list.into_iter().map(|(spec, name)| (spec, named(name))).collect()
 }
@@ -162,8 +248,13 @@ fn draw(random: &mut Random, spec: &Spec, variant: &'static Variant, seed: u64) 
         sizes.n = size(random, 140);
         sizes.image[3] = random.range(1, 3);
         for i in 0..3 {
-            let least = i64::from((conv.taps[i] - 1) * conv.dilation[i] + 1) - 2 * i64::from(conv.padding[i]);
-            let room = if conv.taps[i] > 1 || conv.patch[i] > 1 { 12 * i64::from(conv.stride[i]) } else { 1 };
+            let least = i64::from((conv.taps[i] - 1) * conv.dilation[i] + 1)
+                - 2 * i64::from(conv.padding[i]);
+            let room = if conv.taps[i] > 1 || conv.patch[i] > 1 {
+                12 * i64::from(conv.stride[i])
+            } else {
+                1
+            };
             sizes.image[i] = random.range(least.max(1), room.max(least.max(1)));
         }
     }
@@ -185,10 +276,13 @@ fn draw(random: &mut Random, spec: &Spec, variant: &'static Variant, seed: u64) 
 /// Sizes that have gone wrong before, or might: the same for every kernel they fit.
 fn listed() -> Vec<GemmCase> {
     let list = instances();
-    let plain = list.iter().filter(|(s, _)| *s == product(Element::Bf16, Element::Bf16, Store::Copies));
+    let plain =
+        list.iter().filter(|(s, _)| *s == product(Element::Bf16, Element::Bf16, Store::Copies));
     let mut cases = Vec::new();
     for (spec, variant) in plain {
-        for (m, n, k) in [(1, 1, 1), (0, 5, 7), (5, 0, 7), (130, 257, 1), (300, 40, 520), (64, 64, 64)] {
+        for (m, n, k) in
+            [(1, 1, 1), (0, 5, 7), (5, 0, 7), (130, 257, 1), (300, 40, 520), (64, 64, 64)]
+        {
             cases.push(GemmCase {
                 spec: spec.clone(),
                 variant,

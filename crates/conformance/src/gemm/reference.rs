@@ -63,12 +63,20 @@ pub(super) fn encode(element: Element, values: &[f64]) -> Vec<u8> {
 /// Bytes of a type as values.
 pub(super) fn decode(element: Element, bytes: &[u8]) -> Vec<f64> {
     match element {
-        Element::Bf16 => bytes.as_chunks().0.iter().map(|c| bf16::from_le_bytes(*c).to_f64()).collect(),
-        Element::F16 => bytes.as_chunks().0.iter().map(|c| f16::from_le_bytes(*c).to_f64()).collect(),
+        Element::Bf16 => {
+            bytes.as_chunks().0.iter().map(|c| bf16::from_le_bytes(*c).to_f64()).collect()
+        }
+        Element::F16 => {
+            bytes.as_chunks().0.iter().map(|c| f16::from_le_bytes(*c).to_f64()).collect()
+        }
         Element::E4m3 => bytes.iter().map(|b| from_e4m3(*b)).collect(),
         Element::I8 => bytes.iter().map(|b| f64::from(*b as i8)).collect(),
-        Element::F32 => bytes.as_chunks().0.iter().map(|c| f64::from(f32::from_le_bytes(*c))).collect(),
-        Element::I32 => bytes.as_chunks().0.iter().map(|c| f64::from(i32::from_le_bytes(*c))).collect(),
+        Element::F32 => {
+            bytes.as_chunks().0.iter().map(|c| f64::from(f32::from_le_bytes(*c))).collect()
+        }
+        Element::I32 => {
+            bytes.as_chunks().0.iter().map(|c| f64::from(i32::from_le_bytes(*c))).collect()
+        }
     }
 }
 
@@ -126,16 +134,31 @@ mod tests {
         for bits in 0..=255u8 {
             let v = from_e4m3(bits);
             let back = to_e4m3(v);
-            assert!(back == bits || v.is_nan() && back & 0x7f == 0x7f, "{bits:#x} is {v} is {back:#x}");
+            assert!(
+                back == bits || v.is_nan() && back & 0x7f == 0x7f,
+                "{bits:#x} is {v} is {back:#x}"
+            );
         }
-        for (v, wanted) in [(449.0, 448.0), (1e30, 448.0), (-f64::INFINITY, -448.0), (1.0625, 1.0), (1.19, 1.25), (0.001, 2f64.powi(-9)), (0.9999, 1.0)] {
+        for (v, wanted) in [
+            (449.0, 448.0),
+            (1e30, 448.0),
+            (-f64::INFINITY, -448.0),
+            (1.0625, 1.0),
+            (1.19, 1.25),
+            (0.001, 2f64.powi(-9)),
+            (0.9999, 1.0),
+        ] {
             assert_eq!(from_e4m3(to_e4m3(v)), wanted, "{v}");
         }
     }
 
     #[test]
     fn erf_has_known_values() {
-        for (x, y) in [(0.5, 0.520_499_877_813_046_5), (2.0, 0.995_322_265_018_952_7), (3.5, 0.999_999_256_901_627_7)] {
+        for (x, y) in [
+            (0.5, 0.520_499_877_813_046_5),
+            (2.0, 0.995_322_265_018_952_7),
+            (3.5, 0.999_999_256_901_627_7),
+        ] {
             assert!((erf(x) - y).abs() < 1e-15 && (erf(-x) + y).abs() < 1e-15, "{x}: {}", erf(x));
         }
     }

@@ -76,7 +76,13 @@ struct Tensor {
 
 impl Tensor {
     /// Values for extents and strides, outermost first; what lies between is NaN.
-    fn draw(random: &mut Random, element: Element, extents: &[i64], strides: &[i64], filling: Filling) -> Tensor {
+    fn draw(
+        random: &mut Random,
+        element: Element,
+        extents: &[i64],
+        strides: &[i64],
+        filling: Filling,
+    ) -> Tensor {
         let empty = extents.contains(&0);
         let end = 1 + extents.iter().zip(strides).map(|(n, s)| (n - 1) * s).sum::<i64>();
         let mut values = vec![f64::NAN; if empty { 0 } else { end as usize }];
@@ -134,7 +140,14 @@ fn up(n: i64, of: i64) -> i64 {
 }
 
 /// Strides (outer ones first, batch outermost) of rows with a gap; `aligned` elements are 16 bytes.
-fn strides(batch: [i64; 2], shared: [bool; 2], rows: i64, columns: i64, aligned: i64, gap: i64) -> [i64; 4] {
+fn strides(
+    batch: [i64; 2],
+    shared: [bool; 2],
+    rows: i64,
+    columns: i64,
+    aligned: i64,
+    gap: i64,
+) -> [i64; 4] {
     let row = up(columns, aligned) + gap * aligned;
     let b1 = rows * row + gap * aligned;
     let b0 = batch[1] * b1;
@@ -164,10 +177,14 @@ impl GemmCase {
 
     fn group_of(&self, row: i64) -> i64 {
         let mut end = 0;
-        self.sizes.groups.iter().position(|n| {
-            end += n;
-            row < end
-        }).map_or(0, |g| g as i64)
+        self.sizes
+            .groups
+            .iter()
+            .position(|n| {
+                end += n;
+                row < end
+            })
+            .map_or(0, |g| g as i64)
     }
 }
 
@@ -189,7 +206,10 @@ impl GemmCase {
         let (extents, of_a) = if spec.conv.is_some() {
             let [x, y, z, images] = s.image;
             let position = up(s.k, aligned) + s.gaps[0] * aligned;
-            (vec![images, z, y, x, s.k], vec![z * y * x * position, y * x * position, x * position, position, 1])
+            (
+                vec![images, z, y, x, s.k],
+                vec![z * y * x * position, y * x * position, x * position, position, 1],
+            )
         } else {
             let [b0, b1, row, k] = if spec.a_major == Major::K {
                 strides(s.batch, s.shared[0], rows, s.k, aligned, s.gaps[0])
@@ -201,7 +221,8 @@ impl GemmCase {
         };
         let a = Tensor::draw(&mut random, spec.operands, &extents, &of_a, self.filling);
         let b_batch = if spec.grouped { [1, s.groups.len() as i64] } else { s.batch };
-        let b_filling = if self.filling == Filling::Special { Filling::Normal } else { self.filling };
+        let b_filling =
+            if self.filling == Filling::Special { Filling::Normal } else { self.filling };
         let (extents, b_strides) = if let Some(conv) = &spec.conv {
             let taps = i64::from(conv.taps.iter().product::<u32>());
             let tap = up(s.k, aligned);
@@ -237,7 +258,8 @@ impl GemmCase {
                 Extra::Full(_) => (rows, s.n),
             };
             let batch = if matches!(extra, Extra::Full(_)) { s.batch } else { [1, 1] };
-            let [b0, b1, row, column] = strides(batch, [batch[0] == 1, batch[1] == 1], rows_of, columns, 1, 0);
+            let [b0, b1, row, column] =
+                strides(batch, [batch[0] == 1, batch[1] == 1], rows_of, columns, 1, 0);
             let of = if rows_of == 1 { [b0, b1, 0, column] } else { [b0, b1, row, column] };
             let extents = [batch[0], batch[1], rows_of, columns];
             let mut t = Tensor::draw(&mut random, extra.element(), &extents, &of, Filling::Normal);
@@ -257,34 +279,35 @@ impl GemmCase {
             return (sum, size);
         }
         let (mut v, mut size) = (precision.hold(sum), size);
-        let mut steps = |v: &mut f64, size: &mut f64, steps: &[Step], shift: i64, operand: &mut usize| {
-            for step in steps {
-                let x = match step {
-                    Step::Activate(f) => {
-                        *v = precision.hold(activate(*f, *v));
-                        continue;
-                    }
-                    Step::Add(_) | Step::Multiply(_) => {
-                        let (extra, t) = &inputs.extra[*operand];
-                        *operand += 1;
-                        let column = at[3] + shift;
-                        match extra {
-                            Extra::Scalar => t.at([0; 4]),
-                            Extra::Column(_) => t.at([0, 0, 0, column]),
-                            Extra::Row(_) => t.at([0, 0, at[2], 0]),
-                            Extra::Full(_) => t.at([at[0], at[1], at[2], column]),
+        let mut steps =
+            |v: &mut f64, size: &mut f64, steps: &[Step], shift: i64, operand: &mut usize| {
+                for step in steps {
+                    let x = match step {
+                        Step::Activate(f) => {
+                            *v = precision.hold(activate(*f, *v));
+                            continue;
                         }
+                        Step::Add(_) | Step::Multiply(_) => {
+                            let (extra, t) = &inputs.extra[*operand];
+                            *operand += 1;
+                            let column = at[3] + shift;
+                            match extra {
+                                Extra::Scalar => t.at([0; 4]),
+                                Extra::Column(_) => t.at([0, 0, 0, column]),
+                                Extra::Row(_) => t.at([0, 0, at[2], 0]),
+                                Extra::Full(_) => t.at([at[0], at[1], at[2], column]),
+                            }
+                        }
+                    };
+                    if matches!(step, Step::Add(_)) {
+                        *v = precision.hold(*v + x);
+                        *size += x.abs();
+                    } else {
+                        *v = precision.hold(*v * x);
+                        *size *= x.abs();
                     }
-                };
-                if matches!(step, Step::Add(_)) {
-                    *v = precision.hold(*v + x);
-                    *size += x.abs();
-                } else {
-                    *v = precision.hold(*v * x);
-                    *size *= x.abs();
                 }
-            }
-        };
+            };
         steps(&mut v, &mut size, &epilogue.steps, 0, &mut operand);
         if let Some(gate) = epilogue.gate {
             let (factor, mut of_factor) = self.sum(inputs, at, at[3] + self.sizes.n, precision);
@@ -314,12 +337,16 @@ impl GemmCase {
             for tap in 0..taps.iter().product() {
                 let of_tap = [tap % taps[0], tap / taps[0] % taps[1], tap / taps[0] / taps[1]];
                 let from: [i64; 3] = std::array::from_fn(|i| {
-                    at[i] * i64::from(conv.stride[i]) + of_tap[i] * i64::from(conv.dilation[i]) - i64::from(conv.padding[i])
+                    at[i] * i64::from(conv.stride[i]) + of_tap[i] * i64::from(conv.dilation[i])
+                        - i64::from(conv.padding[i])
                 });
                 if (0..3).any(|i| from[i] < 0 || from[i] >= self.sizes.image[i]) {
                     continue;
                 }
-                let first = image * inputs.a.strides[0] + from[2] * inputs.a.strides[1] + from[1] * inputs.a.strides[2] + from[0] * inputs.a.strides[3];
+                let first = image * inputs.a.strides[0]
+                    + from[2] * inputs.a.strides[1]
+                    + from[1] * inputs.a.strides[2]
+                    + from[0] * inputs.a.strides[3];
                 for c in 0..self.sizes.k {
                     add(inputs.a.values[(first + c) as usize] * inputs.b.at([0, column, tap, c]));
                 }
@@ -329,14 +356,21 @@ impl GemmCase {
         let b1_of_b = if self.spec.grouped { self.group_of(row) } else { b1 };
         for k in 0..self.sizes.k {
             let scale = inputs.scales.as_ref().map_or(1.0, |[a, b]| {
-                a.at([b0, b1, row, k / SCALE_BLOCK]) * b.at([b0, b1_of_b, column / SCALE_BLOCK, k / SCALE_BLOCK])
+                a.at([b0, b1, row, k / SCALE_BLOCK])
+                    * b.at([b0, b1_of_b, column / SCALE_BLOCK, k / SCALE_BLOCK])
             });
             add(inputs.a.at([b0, b1, row, k]) * inputs.b.at([b0, b1_of_b, column, k]) * scale);
         }
         (sum, size)
     }
 
-    fn arguments(&self, card: &mut Card, inputs: &Inputs, c: Operand, plan_of: &dyn Fn(&Arguments) -> Result<i64, BenchError>) -> Result<Arguments, BenchError> {
+    fn arguments(
+        &self,
+        card: &mut Card,
+        inputs: &Inputs,
+        c: Operand,
+        plan_of: &dyn Fn(&Arguments) -> Result<i64, BenchError>,
+    ) -> Result<Arguments, BenchError> {
         let s = &self.sizes;
         let constant = Expr::constant;
         let mut extra = Vec::new();
@@ -344,14 +378,21 @@ impl GemmCase {
             extra.push(t.operand(card.buffer(&t.bytes())?));
         }
         let scales = match &inputs.scales {
-            Some([a, b]) => Some([a.operand(card.buffer(&a.bytes())?), b.operand(card.buffer(&b.bytes())?)]),
+            Some([a, b]) => {
+                Some([a.operand(card.buffer(&a.bytes())?), b.operand(card.buffer(&b.bytes())?)])
+            }
             None => None,
         };
         let groups = if self.spec.grouped {
-            let ends: Vec<u8> = s.groups.iter().scan(0i32, |end, n| {
-                *end += *n as i32;
-                Some(end.to_le_bytes())
-            }).flatten().collect();
+            let ends: Vec<u8> = s
+                .groups
+                .iter()
+                .scan(0i32, |end, n| {
+                    *end += *n as i32;
+                    Some(end.to_le_bytes())
+                })
+                .flatten()
+                .collect();
             Some((card.buffer(&ends)?, constant(s.groups.len() as i64)))
         } else {
             None
@@ -368,18 +409,23 @@ impl GemmCase {
             scales,
             row_squares: None,
             groups,
-            images: self.spec.conv.map(|_| Images { input: s.image.map(constant), output: self.output().map(constant) }),
+            images: self.spec.conv.map(|_| Images {
+                input: s.image.map(constant),
+                output: self.output().map(constant),
+            }),
             split: None,
         };
         if self.spec.row_squares {
-            let tiles = (s.n + self.spec.tile_columns(self.variant) - 1) / self.spec.tile_columns(self.variant);
+            let tiles = (s.n + self.spec.tile_columns(self.variant) - 1)
+                / self.spec.tile_columns(self.variant);
             let bytes = s.batch[0] * s.batch[1] * self.rows() * tiles * 4;
             arguments.row_squares = Some(card.unwritten(bytes as usize)?);
         }
         if self.variant.split {
             arguments.split = Some([0, 0]);
             let bytes = plan_of(&arguments)?;
-            arguments.split = Some([card.unwritten(bytes as usize)?, card.buffer(&[0; COUNTER_BYTES as usize])?]);
+            arguments.split =
+                Some([card.unwritten(bytes as usize)?, card.buffer(&[0; COUNTER_BYTES as usize])?]);
         }
         Ok(arguments)
     }
@@ -389,11 +435,22 @@ impl Case for GemmCase {
     fn name(&self) -> String {
         format!(
             "gemm/{} {:?}->{:?} {:?} seed {} {:?} {:?}",
-            self.variant.name, self.spec.operands, self.spec.out, self.spec.store, self.seed, self.filling, self
+            self.variant.name,
+            self.spec.operands,
+            self.spec.out,
+            self.spec.store,
+            self.seed,
+            self.filling,
+            self
         )
     }
 
-    fn run(&self, bench: &Bench, card: &mut Card, options: &Options) -> Result<Outcome, BenchError> {
+    fn run(
+        &self,
+        bench: &Bench,
+        card: &mut Card,
+        options: &Options,
+    ) -> Result<Outcome, BenchError> {
         self.run_edited(bench, card, options, &|source| source)
     }
 }
@@ -403,9 +460,18 @@ impl GemmCase {
     ///
     /// # Errors
     /// As [`Case::run`].
-    pub fn run_edited(&self, bench: &Bench, card: &mut Card, options: &Options, edit: &dyn Fn(String) -> String) -> Result<Outcome, BenchError> {
+    pub fn run_edited(
+        &self,
+        bench: &Bench,
+        card: &mut Card,
+        options: &Options,
+        edit: &dyn Fn(String) -> String,
+    ) -> Result<Outcome, BenchError> {
         let (spec, s) = (&self.spec, &self.sizes);
-        let refused = |r: zeroforge_kernels::Refusal| BenchError::Ptx { entry: self.variant.name.clone(), reason: r.to_string() };
+        let refused = |r: zeroforge_kernels::Refusal| BenchError::Ptx {
+            entry: self.variant.name.clone(),
+            reason: r.to_string(),
+        };
         let mut kernel = instance(spec, self.variant).map_err(refused)?;
         let edited = edit(kernel.source.clone());
         if edited != kernel.source {
@@ -425,7 +491,11 @@ impl GemmCase {
         let size = if rows * s.n == 0 {
             0
         } else {
-            1 + [s.batch[0] - 1, s.batch[1] - 1, rows - 1, s.n - 1].iter().zip(c_strides).map(|(n, s)| n * s).sum::<i64>()
+            1 + [s.batch[0] - 1, s.batch[1] - 1, rows - 1, s.n - 1]
+                .iter()
+                .zip(c_strides)
+                .map(|(n, s)| n * s)
+                .sum::<i64>()
         };
         let before = vec![UNTOUCHED; (size * spec.out.bytes()) as usize];
         let c = card.buffer(&before)?;
@@ -441,7 +511,15 @@ impl GemmCase {
         Ok(outcome)
     }
 
-    fn judge(&self, card: &Card, inputs: &Inputs, arguments: &Arguments, c: u32, strides: [i64; 4], outcome: &mut Outcome) -> Result<(), BenchError> {
+    fn judge(
+        &self,
+        card: &Card,
+        inputs: &Inputs,
+        arguments: &Arguments,
+        c: u32,
+        strides: [i64; 4],
+        outcome: &mut Outcome,
+    ) -> Result<(), BenchError> {
         let (spec, s) = (&self.spec, &self.sizes);
         let bytes = card.read(c)?;
         let element = spec.out.bytes() as usize;
@@ -468,7 +546,8 @@ impl GemmCase {
                             Element::I8 => 0.0,
                             _ => e,
                         };
-                        let tile = (((b0 * s.batch[1] + b1) * self.rows() + row) * tiles + column / columns) as usize;
+                        let tile = (((b0 * s.batch[1] + b1) * self.rows() + row) * tiles
+                            + column / columns) as usize;
                         squares[0][tile] += e * e;
                         squares[1][tile] = f64::from((squares[1][tile] + p * p) as f32);
                         exact.push(saturated);
@@ -493,9 +572,14 @@ impl GemmCase {
             verdict.allowed += size * 2f64.powi(-23);
         }
         outcome.results.push(Judged { name: "c".to_owned(), verdict, bytes: bytes.clone() });
-        let stray = touched.iter().zip(bytes.chunks(element)).position(|(t, b)| !t && b.iter().any(|b| *b != UNTOUCHED));
+        let stray = touched
+            .iter()
+            .zip(bytes.chunks(element))
+            .position(|(t, b)| !t && b.iter().any(|b| *b != UNTOUCHED));
         if let Some(at) = stray {
-            outcome.faults.push(format!("element {at} of C's buffer belongs to no row but was written"));
+            outcome
+                .faults
+                .push(format!("element {at} of C's buffer belongs to no row but was written"));
         }
         if let Some(buffer) = arguments.row_squares {
             let bytes = card.read(buffer)?;

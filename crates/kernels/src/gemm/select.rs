@@ -8,7 +8,14 @@ use super::{Schedule, Spec, Store, Variant, contract, variants};
 
 /// The variant with the least estimate for `batch` products of m x n x k on `sms` SMs; `None` if no variant can
 /// compute the spec.
-pub fn select(spec: &Spec, batch: i64, m: i64, n: i64, k: i64, sms: i64) -> Option<&'static Variant> {
+pub fn select(
+    spec: &Spec,
+    batch: i64,
+    m: i64,
+    n: i64,
+    k: i64,
+    sms: i64,
+) -> Option<&'static Variant> {
     variants()
         .iter()
         .filter(|v| contract::check(spec, v).is_ok())
@@ -29,7 +36,8 @@ fn estimate(spec: &Spec, v: &Variant, batch: i64, m: i64, n: i64, k: i64, sms: i
     // A slot's bytes from L2 at 64 per cycle; a cluster reads B once.
     let bytes = (rows + i64::from(v.columns) / i64::from(v.cluster)) * 128;
     let per_block = block_cycles.max(bytes / 64);
-    let store = rows * columns * spec.out.bytes() / if spec.store == Store::Lanes { 16 } else { 32 };
+    let store =
+        rows * columns * spec.out.bytes() / if spec.store == Store::Lanes { 16 } else { 32 };
     // Ping-pong stores one tile under the products of the other.
     let alone = if v.schedule == Schedule::Pingpong { store / 4 } else { store };
     let whole = tiles / sms * (blocks * per_block + alone);
