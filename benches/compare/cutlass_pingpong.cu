@@ -1,3 +1,5 @@
+// CUTLASS's persistent ping-pong kernel for bf16, as its collective builders make it for a tile of TILE_M x TILE_N x 64.
+// Compiled only by `make compare-fa3`, from the headers of PyPI's nvidia-cutlass.
 #include <cuda/std/type_traits>
 // What CUTLASS takes from the host's library.
 namespace std {
@@ -10,7 +12,7 @@ using cuda::std::void_t;
 #include <cutlass/epilogue/collective/collective_builder.hpp>
 
 using namespace cute;
-using TileShape = Shape<_64, _128, _64>;
+using TileShape = Shape<Int<TILE_M>, Int<TILE_N>, _64>;
 using ClusterShape = Shape<_1, _1, _1>;
 using Element = cutlass::bfloat16_t;
 using Row = cutlass::layout::RowMajor;

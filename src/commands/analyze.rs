@@ -76,6 +76,7 @@ impl Found {
             .then(|| timeline::steady(&subject.kernel, &report, &rates));
         let predict = |f: &LaunchFile| {
             let device = f.device.device();
+            let rates = f.rates();
             timeline::predict(&subject.kernel, &report, &f.problem, &f.tiling, device, &rates)
         };
         let predictions = files.iter().map(predict).collect();
