@@ -2,8 +2,6 @@
 
 mod codegen;
 #[cfg(feature = "reports")]
-mod compare;
-#[cfg(feature = "reports")]
 mod coverage;
 
 use anyhow::{Result, bail};
@@ -24,10 +22,6 @@ fn main() -> Result<()> {
         ["codegen", "--check"] => codegen::check(),
         #[cfg(feature = "reports")]
         ["coverage"] => coverage::write(),
-        #[cfg(feature = "reports")]
-        ["compare-error", folder, ref rest @ ..] => {
-            compare::error(std::path::Path::new(folder), rest)
-        }
         ["--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
