@@ -1,19 +1,22 @@
-//! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`.
+//! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`, `cargo xtask selection`.
 
 mod codegen;
 mod compare;
 mod coverage;
+mod selection;
 
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask codegen [--check]
        cargo xtask coverage
+       cargo xtask selection
 
   codegen   writes crates/artifact/src/abi.rs from kernels/include/zeroforge/abi.h (needs libclang:
             `make codegen` installs it in target/, or set LIBCLANG_PATH)
   --check   compares instead of writing
-  coverage  writes docs/ptx-coverage.md from the instruction table and the emulator's tests";
+  coverage  writes docs/ptx-coverage.md from the instruction table and the emulator's tests
+  selection writes kernels/selection/ from the functions that choose kernels by size";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -21,6 +24,7 @@ fn main() -> Result<()> {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
         ["coverage"] => coverage::write(),
+        ["selection"] => selection::write(),
         ["compare-error", folder, ref rest @ ..] => {
             compare::error(std::path::Path::new(folder), rest)
         }

@@ -11,6 +11,7 @@ pub mod gemm;
 pub mod headers;
 mod plan;
 mod refusal;
+pub mod selection;
 
 pub use plan::{Instance, Plan};
 pub use refusal::Refusal;
