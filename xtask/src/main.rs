@@ -1,7 +1,9 @@
 //! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`, `cargo xtask selection`.
 
 mod codegen;
+#[cfg(feature = "reports")]
 mod compare;
+#[cfg(feature = "reports")]
 mod coverage;
 mod selection;
 
@@ -23,8 +25,10 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
+        #[cfg(feature = "reports")]
         ["coverage"] => coverage::write(),
         ["selection"] => selection::write(),
+        #[cfg(feature = "reports")]
         ["compare-error", folder, ref rest @ ..] => {
             compare::error(std::path::Path::new(folder), rest)
         }

@@ -245,7 +245,7 @@ impl AttentionCase {
     }
 
     fn rows(&self) -> (usize, usize) {
-        let count = |lengths: Lengths, of: &dyn Fn(&(usize, usize)) -> usize, spare| {
+        let count = |lengths: Lengths, of: &dyn Fn(&(usize, usize)) -> usize, spare: usize| {
             let all = self.lengths.iter().map(of);
             let rows: usize =
                 if lengths == Lengths::Ragged { all.sum() } else { all.max().unwrap_or(0) };

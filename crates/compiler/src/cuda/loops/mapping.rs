@@ -133,7 +133,8 @@ pub(super) fn map(kernel: &LoopKernel, levels: &[usize]) -> Mapping {
             } else {
                 // As few turns as keep about THREADS threads busy, and as many as registers hold.
                 let turns = turns_of(groups, THREADS).min(budget);
-                let threads = turns_of(turns_of(groups, turns), WARP) * WARP;
+                // The results of four warps are read at once.
+                let threads = turns_of(turns_of(groups, turns), 4 * WARP) * 4 * WARP;
                 let threads = threads.min(MAX_THREADS);
                 (threads, threads, turns_of(groups, threads).min(budget))
             }

@@ -52,7 +52,8 @@ impl Printer<'_> {
         for id in held.iter().flatten() {
             let ty = compute_type(body.inst(*id).dtype);
             let count = self.mapping.held * self.mapping.points;
-            writeln!(c, "    {ty} held{}[{count}];", id.0)?;
+            // Turns past the end of the row are never read; compilers copy them all the same.
+            writeln!(c, "    {ty} held{}[{count}] = {{}};", id.0)?;
         }
         let mut at_row = vec![false; body.insts.len()];
         let mut accs = 0;

@@ -1,0 +1,8 @@
+//! Cases of matrix products and convolutions (`kernels/gemm/tensor_gemm.cuh`).
+
+mod cases;
+mod reference;
+mod run;
+
+pub use cases::{cases, instances};
+pub use run::{Filling, GemmCase, Sizes};
