@@ -5,6 +5,7 @@ mod codegen;
 mod compare;
 #[cfg(feature = "reports")]
 mod coverage;
+#[cfg(feature = "reports")]
 mod selection;
 
 use anyhow::{Result, bail};
@@ -27,6 +28,7 @@ fn main() -> Result<()> {
         ["codegen", "--check"] => codegen::check(),
         #[cfg(feature = "reports")]
         ["coverage"] => coverage::write(),
+        #[cfg(feature = "reports")]
         ["selection"] => selection::write(),
         #[cfg(feature = "reports")]
         ["compare-error", folder, ref rest @ ..] => {
