@@ -58,7 +58,7 @@ fn instances() -> Vec<(Kernel, Weights, DType, After)> {
 }
 
 /// Drawn cases per instance.
-const CASES: u64 = 8;
+const CASES: u64 = 6;
 
 fn case(instance: (Kernel, Weights, DType, After), size: [usize; 3], seed: u64) -> ProductCase {
     let (kernel, weights, out, after) = instance;
@@ -139,7 +139,7 @@ fn planted_bugs_are_found() {
     let split = || ProductCase::new(tf32_kernel(ThreeTerms, 16, 1, 2), Weights::Nk, [40, 100, 100], 2);
     let skinny = || ProductCase::new(skinny_kernel(f32, 2, 64, 2), Weights::Nk, [2, 37, 150], 3);
     let panels = || ProductCase::new(skinny_kernel(f32, 1, 64, 1), PANELS_48, [1, 50, 150], 4);
-    let half = || ProductCase::new(skinny_kernel(Element::Bf16, 8, 64, 1), Weights::Kn, [5, 72, 90], 5);
+    let half = || ProductCase::new(skinny_kernel(Element::Bf16, 8, 128, 1), Weights::Kn, [5, 72, 190], 5);
     let special = |case: ProductCase| ProductCase { values: Values::Special, ..case };
     let bugs: [(&str, ProductCase, &str, &str, &str); 11] = [
         ("terms not shown to wgmma", two(), "gemm/tf32_gemm.cuh", "            ptx::fence_proxy_async_shared();\n", ""),
@@ -187,17 +187,14 @@ fn weights_are_read_in_pieces_of_sixteen_bytes_and_nothing_spills() {
         assert_eq!(entries.iter().map(|e| e.stack_bytes).max(), Some(0), "{}: spills", instance.doc);
         let text = std::str::from_utf8(&compiled.code.ptx).expect("text");
         if let Kernel::Skinny(operands, _) = kernel {
-            assert!(text.contains("ld.global.nc.L1::no_allocate.v4.u32"), "{}", instance.doc);
-            // Other loads are of A, one element each, and of the edge of a matrix that is no panel.
-            let width = if operands == Element::F32 { 4 } else { 2 };
-            let others = text.lines().filter(|l| l.contains("ld.global") && !l.contains(".v4.")).count();
-            assert!(others > 0 && !text.contains("ld.global.v2"), "{}", instance.doc);
+            let loads = || text.lines().map(str::trim).filter(|l| l.starts_with("ld.global"));
+            let of_b = |l: &str| l.starts_with("ld.global.nc.L1::no_allocate.v4.u32");
+            assert!(loads().any(of_b), "{}", instance.doc);
+            // The rows of panels are whole pieces; what else is read is A, an element at a time.
             if matches!(weights, Weights::Panels { .. }) && after == After::Nothing {
-                let of_a = if width == 4 { "ld.global.nc.f32\nld.global.f32" } else { "ld.global.nc.u16\nld.global.u16\nld.global.nc.b16\nld.global.b16" };
-                let of_a: Vec<&str> = of_a.lines().collect();
-                let stray = text.lines().find(|l| {
-                    l.contains("ld.global") && !l.contains("no_allocate.v4.u32") && !of_a.iter().any(|a| l.contains(a))
-                });
+                let bits = 8 * operands.bytes();
+                let of_a = |l: &str| l.contains(&format!("{bits} ")) && !l.contains(".v");
+                let stray = loads().find(|l| !of_b(l) && !of_a(l));
                 assert_eq!(stray, None, "{}", instance.doc);
             }
         } else {
