@@ -39,7 +39,7 @@ template <class T> ZF_INLINE Extreme<T> shuffle_xor(Extreme<T> v, int offset, ui
 }
 
 // Combines the partial results of LANES neighbouring threads: a power of two within a warp, of which `members` are
-// there, or all of a block. `scratch` has 16 bytes per warp of a block.
+// there, or all of a block of whole fours of warps (whose results are read at once). `scratch` has 16 bytes per warp of a block.
 template <int LANES, class T, class Op> ZF_INLINE T fold(T v, Op op, void *scratch, uint32_t members) {
     for (int offset = (LANES < 32 ? LANES : 32) / 2; offset; offset >>= 1) v = op(v, shuffle_xor(v, offset, members));
     if (LANES > 32) {

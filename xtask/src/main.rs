@@ -1,7 +1,7 @@
 //! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`.
 
 mod codegen;
-mod compare;
+#[cfg(feature = "reports")]
 mod coverage;
 
 use anyhow::{Result, bail};
@@ -20,10 +20,8 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
+        #[cfg(feature = "reports")]
         ["coverage"] => coverage::write(),
-        ["compare-error", folder, ref rest @ ..] => {
-            compare::error(std::path::Path::new(folder), rest)
-        }
         ["--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

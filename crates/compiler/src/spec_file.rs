@@ -447,7 +447,7 @@ mod tests {
         };
         let specs = specs(vec![KernelSpec::Loop(sample()), KernelSpec::Gemm(gemm)]);
         let bytes = encode(&specs);
-        let block = size_of::<abi::zf_gemm_params>() as u32;
+        let block = size_of::<zeroforge_artifact::abi::zf_gemm_params>() as u32;
         assert_eq!(decode(&bytes, &program(&[24, block])), Ok(specs));
         assert!(matches!(decode(&bytes, &program(&[24])), Err(SpecError::Count { .. })));
         let other =

@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod attention;
+pub mod decode;
 pub mod gemm;
 pub mod headers;
 mod plan;
 mod refusal;
+pub mod rows;
 
 pub use plan::{Instance, Plan};
 pub use refusal::Refusal;

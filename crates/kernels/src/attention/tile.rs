@@ -1,4 +1,4 @@
-//! The tile of an instance, from `variants.toml`.
+//! The tile of an instance, from `kernels/variants.toml`.
 
 use std::sync::OnceLock;
 
@@ -44,7 +44,7 @@ struct Variants {
 fn variants() -> &'static [Tile] {
     static VARIANTS: OnceLock<Vec<Tile>> = OnceLock::new();
     VARIANTS.get_or_init(|| {
-        let text = include_str!("../../variants.toml");
+        let text = include_str!("../../../../kernels/variants.toml");
         toml::from_str::<Variants>(text).expect("variants.toml is part of the program").attention
     })
 }

@@ -213,6 +213,11 @@ pub(super) fn operand(params: &mut Vec<Param>, at: usize, operand: &Operand) {
 pub fn plan(spec: &Spec, variant: &Variant, args: &Arguments) -> Result<Plan, Refusal> {
     contract::check(spec, variant)?;
     check(spec, args)?;
+    if [&args.m, &args.n, &args.batch[0], &args.batch[1]].iter().any(|size| size.is(0)) {
+        // Nothing to compute, and no tensor map can say so.
+        let grid = [constant(0), constant(1), constant(1)];
+        return Ok(Plan { grid, params: Vec::new(), workspace: constant(0) });
+    }
     let mut params = Vec::new();
     let a_batch = maps(spec, variant, args, &mut params)?;
     operand(&mut params, offset_of!(Block, c), &args.c);
@@ -266,6 +271,7 @@ pub fn plan(spec: &Spec, variant: &Variant, args: &Arguments) -> Result<Plan, Re
         let tile = i64::from(variant.rows) * i64::from(variant.columns) * 4;
         workspace = grid.minimum(&constant(MAX_SPLIT_BLOCKS)) * constant(tile);
     }
+    params.sort_by_key(|p| p.at);
     Ok(Plan { grid: [grid, constant(1), constant(1)], params, workspace })
 }
 

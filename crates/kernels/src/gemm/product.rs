@@ -66,18 +66,27 @@ impl Product {
                 format!("has {} operands; the epilogue reads {wanted}", self.extra.len()),
             );
         }
-        for (name, size) in
-            [("m", &self.m), ("n", &self.n), ("k", &self.k), ("batch", &self.batch[0]), ("batch", &self.batch[1])]
-        {
+        for (name, size) in [
+            ("m", &self.m),
+            ("n", &self.n),
+            ("k", &self.k),
+            ("batch", &self.batch[0]),
+            ("batch", &self.batch[1]),
+        ] {
             if size.as_const().is_some_and(|n| !(1..1 << 30).contains(&n)) {
                 return refuse(name, format!("is {size}; 1 to 2^30 - 1 are allowed"));
             }
         }
-        for (name, operand, size) in [("a", &self.a, &self.k), ("b", &self.b, &self.n), ("c", &self.c, &self.n)] {
+        for (name, operand, size) in
+            [("a", &self.a, &self.k), ("b", &self.b, &self.n), ("c", &self.c, &self.n)]
+        {
             if !operand.strides[3].is(1) && !size.is(1) {
                 return refuse(
                     name,
-                    format!("has stride `{}` along its contiguous axis; it must be 1", operand.strides[3]),
+                    format!(
+                        "has stride `{}` along its contiguous axis; it must be 1",
+                        operand.strides[3]
+                    ),
                 );
             }
         }
@@ -91,7 +100,10 @@ pub(super) fn check_result(out: Element, epilogue: &Epilogue) -> Result<(), Refu
         return refuse("c", format!("is {out:?}; these products store f32, bf16 and f16"));
     }
     if epilogue.gate.is_some() {
-        return refuse("epilogue", "has a gate, which these products do not; gate in a kernel behind");
+        return refuse(
+            "epilogue",
+            "has a gate, which these products do not; gate in a kernel behind",
+        );
     }
     let extras = epilogue.elements().len();
     if extras > MAX_EXTRA {

@@ -4,8 +4,7 @@
 //! per four cycles and SM, by the documented rate) and waves of tiles over the SMs. It is a prediction by unit
 //! rates, not a measurement.
 
-use super::Schedule;
-use super::{Spec, Store, Variant, contract, variants};
+use super::{Schedule, Spec, Store, Variant, contract, variants};
 
 /// The variant with the least estimate for `batch` products of m x n x k on `sms` SMs; `None` if no variant can
 /// compute the spec.

@@ -88,7 +88,12 @@ impl Spec {
         let of_type: &[u32] = match self.operands {
             Element::F32 => &[1, 2, 4, 8, 16],
             Element::Bf16 | Element::F16 => &[8, 16],
-            other => return refuse("operands", format!("are {other:?}; skinny products take f32, bf16 and f16")),
+            other => {
+                return refuse(
+                    "operands",
+                    format!("are {other:?}; skinny products take f32, bf16 and f16"),
+                );
+            }
         };
         check_result(self.out, &self.epilogue)?;
         if !of_type.contains(&tile.rows) {
@@ -97,7 +102,10 @@ impl Spec {
         let bytes = self.operands.bytes();
         let least = self.shape(tile.rows).columns * 4 / bytes;
         if tile.chunk == 0 || !tile.chunk.is_multiple_of(64) || i64::from(tile.chunk) < least {
-            return refuse("tile", format!("has chunks of {}; multiples of 64 from {least} are allowed", tile.chunk));
+            return refuse(
+                "tile",
+                format!("has chunks of {}; multiples of 64 from {least} are allowed", tile.chunk),
+            );
         }
         if !matches!(tile.split, 1 | 2 | 4 | 8) {
             return refuse("tile", format!("has {} parts; 1, 2, 4 or 8 are allowed", tile.split));
@@ -109,13 +117,18 @@ impl Spec {
             if columns == 0 || !pieces || !narrow {
                 return refuse(
                     "b",
-                    format!("has panels of {columns} columns; multiples of 8 are allowed, of f32 up to 128"),
+                    format!(
+                        "has panels of {columns} columns; multiples of 8 are allowed, of f32 up to 128"
+                    ),
                 );
             }
         }
         let shared = self.shared_bytes(tile);
         if shared > 227 * 1024 {
-            return refuse("tile", format!("takes {shared} bytes of shared memory; an SM has 232448"));
+            return refuse(
+                "tile",
+                format!("takes {shared} bytes of shared memory; an SM has 232448"),
+            );
         }
         Ok(())
     }
@@ -134,7 +147,14 @@ impl Spec {
 ///
 /// # Errors
 /// If there are more than [`MAX_ROWS`] rows.
-pub fn select(spec: &Spec, batch: Option<i64>, m: i64, n: Option<i64>, k: Option<i64>, sms: i64) -> Result<Tile, Refusal> {
+pub fn select(
+    spec: &Spec,
+    batch: Option<i64>,
+    m: i64,
+    n: Option<i64>,
+    k: Option<i64>,
+    sms: i64,
+) -> Result<Tile, Refusal> {
     if !(1..=MAX_ROWS).contains(&m) {
         return refuse("m", format!("is {m}; skinny products have 1 to {MAX_ROWS} rows"));
     }
@@ -199,7 +219,8 @@ fn source(spec: &Spec, tile: &Tile) -> Result<String, std::fmt::Error> {
         shape.threads
     )?;
     c.push_str(&spec.epilogue.functor_of("zf_gemm_params", "float", false));
-    let cluster = if split > 1 { format!("__cluster_dims__({split}, 1, 1) ") } else { String::new() };
+    let cluster =
+        if split > 1 { format!("__cluster_dims__({split}, 1, 1) ") } else { String::new() };
     writeln!(
         c,
         "extern \"C\" __global__ void __launch_bounds__(Config::THREADS, 2) {cluster}{}(const __grid_constant__ zf_gemm_params p) {{",
@@ -223,17 +244,25 @@ pub fn plan(spec: &Spec, tile: &Tile, args: &Product) -> Result<Plan, Refusal> {
     spec.check(tile)?;
     args.check(&spec.epilogue)?;
     if args.m.as_const().is_none_or(|m| m > i64::from(tile.rows)) {
-        return refuse("m", format!("is `{}`; this kernel has {} rows, and m must be known", args.m, tile.rows));
+        return refuse(
+            "m",
+            format!("is `{}`; this kernel has {} rows, and m must be known", args.m, tile.rows),
+        );
     }
     let bytes = constant(spec.operands.bytes());
     if !args.b.offset.is_multiple_of(PIECE as u64) {
-        return refuse("b", format!("starts at byte `{}`; pieces of {PIECE} are read", args.b.offset));
+        return refuse(
+            "b",
+            format!("starts at byte `{}`; pieces of {PIECE} are read", args.b.offset),
+        );
     }
     for stride in &args.b.strides[..3] {
         if !(stride.clone() * bytes.clone()).is_multiple_of(PIECE as u64) {
             return refuse(
                 "b",
-                format!("has a stride of `{stride}` elements; its bytes must be a multiple of {PIECE}"),
+                format!(
+                    "has a stride of `{stride}` elements; its bytes must be a multiple of {PIECE}"
+                ),
             );
         }
     }
@@ -255,7 +284,8 @@ pub fn plan(spec: &Spec, tile: &Tile, args: &Product) -> Result<Plan, Refusal> {
         params.push(Param { at: at as u32, value: ParamValue::I64(size.clone()) });
     }
     let shape = spec.shape(tile.rows);
-    let tiles = args.batch[0].clone() * args.batch[1].clone() * args.n.ceil_div(&constant(shape.columns));
+    let tiles =
+        args.batch[0].clone() * args.batch[1].clone() * args.n.ceil_div(&constant(shape.columns));
     let grid = tiles * constant(i64::from(tile.split));
     params.sort_by_key(|param| param.at);
     Ok(Plan { grid: [grid, constant(1), constant(1)], params, workspace: constant(0) })

@@ -107,12 +107,18 @@ impl Tile {
 
     fn check(&self) -> Result<(), Refusal> {
         if self.rows == 0 || !self.rows.is_multiple_of(8) || i64::from(self.rows) > MAX_ROWS {
-            return refuse("tile", format!("has {} rows; multiples of 8 up to {MAX_ROWS} are allowed", self.rows));
+            return refuse(
+                "tile",
+                format!("has {} rows; multiples of 8 up to {MAX_ROWS} are allowed", self.rows),
+            );
         }
         if !matches!(self.warpgroups, 1 | 2) || !matches!(self.split, 1 | 2 | 4 | 8) {
             return refuse(
                 "tile",
-                format!("has {} warpgroups and {} parts; 1 or 2 and 1, 2, 4 or 8 are allowed", self.warpgroups, self.split),
+                format!(
+                    "has {} warpgroups and {} parts; 1 or 2 and 1, 2, 4 or 8 are allowed",
+                    self.warpgroups, self.split
+                ),
             );
         }
         Ok(())
@@ -121,7 +127,13 @@ impl Tile {
 
 /// The tile for a size, `None` where unknown, on a device of `sms` SMs: rows without waste, and as many blocks as SMs if
 /// that takes narrow tiles or parts of K (of at least four slots).
-pub fn select(batch: Option<i64>, m: Option<i64>, n: Option<i64>, k: Option<i64>, sms: i64) -> Tile {
+pub fn select(
+    batch: Option<i64>,
+    m: Option<i64>,
+    n: Option<i64>,
+    k: Option<i64>,
+    sms: i64,
+) -> Tile {
     let rows = m.map_or(64, |m| {
         let tiles = (m.max(1) + MAX_ROWS - 1) / MAX_ROWS;
         let rows = (m.max(1) + tiles - 1) / tiles;
@@ -131,7 +143,9 @@ pub fn select(batch: Option<i64>, m: Option<i64>, n: Option<i64>, k: Option<i64>
         let warpgroups = if n.is_some_and(|n| n <= 64) { 1 } else { 2 };
         return Tile { rows: rows as u32, warpgroups, split: 1 };
     };
-    let tiles = |columns: i64| batch.max(1) * ((m + rows - 1) / rows).max(1) * ((n + columns - 1) / columns).max(1);
+    let tiles = |columns: i64| {
+        batch.max(1) * ((m + rows - 1) / rows).max(1) * ((n + columns - 1) / columns).max(1)
+    };
     let warpgroups = if n <= 64 || tiles(128) * 2 <= sms { 1 } else { 2 };
     let tiles = tiles(64 * warpgroups);
     let blocks = k.map_or(1, |k| (k + DEPTH - 1) / DEPTH);
@@ -147,7 +161,10 @@ fn check(spec: &Spec, tile: &Tile) -> Result<(), Refusal> {
     if let Weights::Panels { columns } = spec.weights
         && (columns == 0 || i64::from(columns) % BOX_COLUMNS != 0)
     {
-        return refuse("b", format!("has panels of {columns} columns; multiples of {BOX_COLUMNS} are allowed"));
+        return refuse(
+            "b",
+            format!("has panels of {columns} columns; multiples of {BOX_COLUMNS} are allowed"),
+        );
     }
     Ok(())
 }
@@ -181,7 +198,9 @@ pub fn instance(spec: &Spec, tile: &Tile) -> Result<Instance, Refusal> {
 
 fn source(spec: &Spec, tile: &Tile) -> Result<String, std::fmt::Error> {
     let mut c = String::new();
-    for header in ["scalar/device.cuh", "ptx/wgmma.cuh", "gemm/element_store.cuh", "gemm/tf32_gemm.cuh"] {
+    for header in
+        ["scalar/device.cuh", "ptx/wgmma.cuh", "gemm/element_store.cuh", "gemm/tf32_gemm.cuh"]
+    {
         writeln!(c, "#include \"{header}\"")?;
     }
     let (layout, panel) = spec.weights.text();
@@ -194,7 +213,8 @@ fn source(spec: &Spec, tile: &Tile) -> Result<String, std::fmt::Error> {
         tile.stages(spec.precision)
     )?;
     c.push_str(&spec.epilogue.functor("float", false));
-    let cluster = if split > 1 { format!("__cluster_dims__({split}, 1, 1) ") } else { String::new() };
+    let cluster =
+        if split > 1 { format!("__cluster_dims__({split}, 1, 1) ") } else { String::new() };
     writeln!(
         c,
         "extern \"C\" __global__ void __launch_bounds__(Config::THREADS, 1) {cluster}{}(const __grid_constant__ zf_tensor_gemm_params p) {{",
@@ -236,8 +256,15 @@ pub fn plan(spec: &Spec, tile: &Tile, args: &Product) -> Result<Plan, Refusal> {
     let (b0, sb0, has_b0) = batch_axis(&args.batch[0], &args.b.strides[0]);
     let row = &args.b.strides[2];
     let b = match spec.weights {
-        Weights::Nk => Map::new("b", Element::F32, &args.b, &args.k, DEPTH).dim(&args.n, row, i64::from(tile.columns()), 1),
-        Weights::Kn => Map::new("b", Element::F32, &args.b, &args.n, BOX_COLUMNS).dim(&args.k, row, DEPTH, 1).narrow(),
+        Weights::Nk => Map::new("b", Element::F32, &args.b, &args.k, DEPTH).dim(
+            &args.n,
+            row,
+            i64::from(tile.columns()),
+            1,
+        ),
+        Weights::Kn => Map::new("b", Element::F32, &args.b, &args.n, BOX_COLUMNS)
+            .dim(&args.k, row, DEPTH, 1)
+            .narrow(),
         Weights::Panels { columns } => {
             let width = constant(i64::from(columns));
             Map::new("b", Element::F32, &args.b, &width, BOX_COLUMNS)
@@ -263,7 +290,10 @@ pub fn plan(spec: &Spec, tile: &Tile, args: &Product) -> Result<Plan, Refusal> {
         (offset_of!(Block, k), args.k.clone()),
     ];
     params.extend(sizes.into_iter().map(|(at, value)| integer(at, value)));
-    let tiles = args.batch[0].clone() * args.batch[1].clone() * args.m.ceil_div(&rows) * args.n.ceil_div(&columns);
+    let tiles = args.batch[0].clone()
+        * args.batch[1].clone()
+        * args.m.ceil_div(&rows)
+        * args.n.ceil_div(&columns);
     let grid = tiles * constant(i64::from(tile.split));
     params.sort_by_key(|param| param.at);
     Ok(Plan { grid: [grid, constant(1), constant(1)], params, workspace: constant(0) })

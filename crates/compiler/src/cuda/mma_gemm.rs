@@ -1,4 +1,4 @@
-//! Contractions: tile choice and epilogue around `kernels/gemm/mma_gemm.cuh`.
+//! Contractions by mma.sync: tile choice and epilogue around `kernels/gemm/mma_gemm.cuh`, which any strides suit.
 
 use std::fmt::Write;
 
@@ -10,7 +10,8 @@ use crate::c_expression::{Names, definition, memory_type, to_memory, var};
 use crate::kernel_spec::{BLayout, GemmSpec};
 use crate::loop_ir::InstId;
 
-struct EpilogueNames<'a>(&'a GemmSpec);
+/// How an epilogue's text names what it reads.
+pub(super) struct EpilogueNames<'a>(pub(super) &'a GemmSpec);
 
 impl Names for EpilogueNames<'_> {
     fn outer(&self, axis: u32) -> String {
@@ -57,6 +58,23 @@ fn tile(spec: &GemmSpec, element: i64) -> Tile {
         _ if element == 4 => Tile { rows: 128, columns: 64, depth, warps: (4, 2), stages: 3 },
         _ => Tile { rows: 128, columns: 128, depth, warps: (2, 4), stages: 3 },
     }
+}
+
+/// Writes the definitions of an epilogue; the value of C's memory type that it ends with.
+pub(super) fn epilogue_body(
+    c: &mut String,
+    spec: &GemmSpec,
+    acc: DType,
+    names: &dyn Names,
+) -> Result<String, std::fmt::Error> {
+    let body = &spec.epilogue.body;
+    for i in 0..body.insts.len() as u32 {
+        writeln!(c, "        {} (void){};", definition(body, InstId(i), names), var(InstId(i)))?;
+    }
+    Ok(match spec.epilogue.result {
+        Some(id) => to_memory(spec.c, body.inst(id).dtype, &var(id)),
+        None => to_memory(spec.c, acc, "acc"),
+    })
 }
 
 /// Generates the kernel.
@@ -113,15 +131,7 @@ pub(super) fn generate(spec: &GemmSpec) -> Result<Generated, std::fmt::Error> {
         c,
         "    auto store = [&](int64_t b0, int64_t b1, int64_t row, int64_t column, {acc_ty} acc) {{"
     )?;
-    let body = &spec.epilogue.body;
-    let names = EpilogueNames(spec);
-    for i in 0..body.insts.len() as u32 {
-        writeln!(c, "        {} (void){};", definition(body, InstId(i), &names), var(InstId(i)))?;
-    }
-    let value = match spec.epilogue.result {
-        Some(id) => to_memory(spec.c, body.inst(id).dtype, &var(id)),
-        None => to_memory(spec.c, acc, "acc"),
-    };
+    let value = epilogue_body(&mut c, spec, acc, &EpilogueNames(spec))?;
     writeln!(
         c,
         "        (({c_ty} *)p.c.address)[b0 * p.c.stride[0] + b1 * p.c.stride[1] + row * p.c.stride[2] + column] = {value};"
@@ -149,6 +159,7 @@ pub(super) fn generate(spec: &GemmSpec) -> Result<Generated, std::fmt::Error> {
     };
     writeln!(c, "}}")?;
     Ok(Generated {
+        cluster: 1,
         text: c,
         kind: "gemm",
         block: threads as u32,
