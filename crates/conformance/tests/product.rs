@@ -1,105 +1,18 @@
 //! Products of f32 in tf32 terms and skinny products on the emulator: every layout, type and tile, all checkers on, late,
 //! eager and random schedules; planted bugs fail.
 
-use zeroforge_artifact::{DType, Expr};
+use zeroforge_artifact::Expr;
 use zeroforge_conformance::bench::Bench;
 use zeroforge_conformance::card::Card;
 use zeroforge_conformance::case::{Case, run_on_emulator, schedule};
+use zeroforge_conformance::product::cases::{
+    PANELS_32, PANELS_48, case, drawn, instances, listed, skinny_kernel, tf32_kernel,
+};
 use zeroforge_conformance::product::{After, Kernel, ProductCase, Values};
-use zeroforge_conformance::random::Random;
 use zeroforge_emulator::Options;
-use zeroforge_kernels::gemm::tf32::Precision::{self, Tf32, ThreeTerms, TwoTerms};
+use zeroforge_kernels::gemm::tf32::Precision::{self, ThreeTerms, TwoTerms};
 use zeroforge_kernels::gemm::{Element, Epilogue, Operand, Product, Weights, skinny, tf32};
 use zeroforge_kernels::{Instance, headers};
-
-const PANELS_48: Weights = Weights::Panels { columns: 48 };
-const PANELS_32: Weights = Weights::Panels { columns: 32 };
-
-fn tf32_kernel(precision: Precision, rows: u32, warpgroups: u32, split: u32) -> Kernel {
-    Kernel::Tf32(precision, tf32::Tile { rows, warpgroups, split })
-}
-
-fn skinny_kernel(operands: Element, rows: u32, chunk: u32, split: u32) -> Kernel {
-    Kernel::Skinny(operands, skinny::Tile { rows, chunk, split })
-}
-
-/// Every instance that is run, with its type of C and epilogue.
-fn instances() -> Vec<(Kernel, Weights, DType, After)> {
-    use DType::{Bf16, F16, F32};
-    let f32 = Element::F32;
-    vec![
-        (tf32_kernel(TwoTerms, 128, 2, 1), PANELS_48, F32, After::Nothing),
-        (tf32_kernel(TwoTerms, 64, 2, 2), PANELS_32, F32, After::BiasGelu),
-        (tf32_kernel(TwoTerms, 128, 2, 1), Weights::Nk, F32, After::ScaleResidual),
-        (tf32_kernel(TwoTerms, 64, 1, 4), Weights::Kn, F32, After::Nothing),
-        (tf32_kernel(ThreeTerms, 32, 1, 1), Weights::Nk, F32, After::Nothing),
-        (tf32_kernel(ThreeTerms, 40, 2, 1), PANELS_48, Bf16, After::Nothing),
-        (tf32_kernel(ThreeTerms, 64, 2, 1), Weights::Kn, F32, After::Text),
-        (tf32_kernel(ThreeTerms, 8, 1, 8), PANELS_32, F16, After::BiasGelu),
-        (tf32_kernel(ThreeTerms, 104, 2, 2), Weights::Nk, F32, After::Nothing),
-        (tf32_kernel(Tf32, 64, 2, 1), Weights::Nk, F32, After::Nothing),
-        (tf32_kernel(Tf32, 24, 1, 2), PANELS_32, F32, After::Nothing),
-        (skinny_kernel(f32, 1, 128, 1), PANELS_48, F32, After::Nothing),
-        (skinny_kernel(f32, 1, 64, 8), PANELS_48, F32, After::ScaleResidual),
-        (skinny_kernel(f32, 4, 256, 2), PANELS_32, F32, After::BiasGelu),
-        (skinny_kernel(f32, 16, 192, 1), PANELS_48, F32, After::Nothing),
-        (skinny_kernel(f32, 2, 64, 4), Weights::Kn, F32, After::Nothing),
-        (skinny_kernel(f32, 8, 128, 1), Weights::Kn, Bf16, After::Nothing),
-        (skinny_kernel(f32, 1, 320, 2), Weights::Nk, F32, After::Text),
-        (skinny_kernel(f32, 4, 64, 1), Weights::Nk, F32, After::Nothing),
-        (skinny_kernel(f32, 16, 128, 4), Weights::Nk, F32, After::BiasGelu),
-        (skinny_kernel(Element::Bf16, 8, 192, 1), Weights::Nk, Bf16, After::Nothing),
-        (skinny_kernel(Element::Bf16, 16, 64, 4), Weights::Nk, F32, After::BiasGelu),
-        (skinny_kernel(Element::F16, 8, 128, 2), PANELS_48, F16, After::Nothing),
-        (skinny_kernel(Element::Bf16, 16, 256, 1), PANELS_32, F32, After::ScaleResidual),
-        (skinny_kernel(Element::F16, 16, 128, 1), Weights::Kn, F32, After::Nothing),
-        (skinny_kernel(Element::Bf16, 8, 128, 8), Weights::Kn, Bf16, After::BiasGelu),
-    ]
-}
-
-/// Drawn cases per instance.
-const CASES: u64 = 6;
-
-fn case(instance: (Kernel, Weights, DType, After), size: [usize; 3], seed: u64) -> ProductCase {
-    let (kernel, weights, out, after) = instance;
-    ProductCase { out, after, ..ProductCase::new(kernel, weights, size, seed) }
-}
-
-fn drawn() -> Vec<ProductCase> {
-    let mut cases = Vec::new();
-    for (i, instance) in instances().into_iter().enumerate() {
-        for j in 0..CASES {
-            let seed = 1000 * i as u64 + j;
-            let mut random = Random::new(seed);
-            let (rows, columns, k) = match instance.0 {
-                // Sums that two terms are chosen for.
-                Kernel::Tf32(TwoTerms, tile) => (tile.rows * 3 / 2, 220, random.range(256, 420)),
-                Kernel::Tf32(_, tile) => (tile.rows * 2, 300, random.range(1, 200)),
-                Kernel::Skinny(_, tile) => (tile.rows, 200, random.range(1, 500)),
-            };
-            let size = [random.range(1, i64::from(rows)), random.range(33, columns), k];
-            cases.push(case(instance, size.map(|n| n as usize), seed).drawn());
-        }
-    }
-    cases
-}
-
-/// Sizes at the edges of tiles, panels, chunks and pieces.
-fn listed() -> Vec<ProductCase> {
-    let mut cases = Vec::new();
-    for (i, instance) in instances().into_iter().enumerate() {
-        let (rows, long) = match instance.0 {
-            Kernel::Tf32(TwoTerms, tile) => (tile.rows as usize, 256),
-            Kernel::Tf32(_, tile) => (tile.rows as usize, 64),
-            Kernel::Skinny(_, tile) => (tile.rows as usize, 2 * tile.chunk as usize),
-        };
-        let seed = 70_000 + i as u64;
-        cases.push(case(instance, [rows, 96, long], seed));
-        // Enough elements that the naive version's largest error is no accident.
-        cases.push(case(instance, [1, 67, if long == 256 { 257 } else { 1 }], seed));
-    }
-    cases
-}
 
 #[test]
 fn every_case_is_right_and_no_checker_finds_anything() {
@@ -136,13 +49,21 @@ fn planted_bugs_are_found() {
     let bench = Bench::open().expect("a compiler: `zeroforge toolchain install`");
     let f32 = Element::F32;
     let two = || ProductCase::new(tf32_kernel(TwoTerms, 32, 1, 1), PANELS_48, [40, 100, 300], 1);
-    let split = || ProductCase::new(tf32_kernel(ThreeTerms, 16, 1, 2), Weights::Nk, [40, 100, 100], 2);
+    let split =
+        || ProductCase::new(tf32_kernel(ThreeTerms, 16, 1, 2), Weights::Nk, [40, 100, 100], 2);
     let skinny = || ProductCase::new(skinny_kernel(f32, 2, 64, 2), Weights::Nk, [2, 37, 150], 3);
     let panels = || ProductCase::new(skinny_kernel(f32, 1, 64, 1), PANELS_48, [1, 50, 150], 4);
-    let half = || ProductCase::new(skinny_kernel(Element::Bf16, 8, 128, 1), Weights::Kn, [5, 72, 190], 5);
+    let half =
+        || ProductCase::new(skinny_kernel(Element::Bf16, 8, 128, 1), Weights::Kn, [5, 72, 190], 5);
     let special = |case: ProductCase| ProductCase { values: Values::Special, ..case };
     let bugs: [(&str, ProductCase, &str, &str, &str); 11] = [
-        ("terms not shown to wgmma", two(), "gemm/tf32_gemm.cuh", "            ptx::fence_proxy_async_shared();\n", ""),
+        (
+            "terms not shown to wgmma",
+            two(),
+            "gemm/tf32_gemm.cuh",
+            "            ptx::fence_proxy_async_shared();\n",
+            "",
+        ),
         (
             "terms not waited for",
             two(),
@@ -150,15 +71,69 @@ fn planted_bugs_are_found() {
             "if constexpr (Config::TERMS > 1) ptx::mbarrier_wait(&s.ready[state.slot], state.phase);",
             "",
         ),
-        ("one product of three", two(), "gemm/tf32_gemm.cuh", "int order = Config::TERMS - 1;", "int order = 0;"),
-        ("rows behind the last", two(), "gemm/tf32_gemm.cuh", "if (row < p.m && column < p.n) store(", "if (column < p.n) store("),
-        ("a part read before it is there", split(), "gemm/tf32_gemm.cuh", "    ptx::mbarrier_wait_cluster(&s.filled, phase);\n", ""),
-        ("a part overwritten while it is read", split(), "gemm/tf32_gemm.cuh", "    ptx::mbarrier_wait_cluster(&s.drained, phase ^ 1);\n", ""),
-        ("infinity minus infinity", special(two()), "gemm/tf32_terms.cuh", "term[1] = infinite ? x : rest;", "term[1] = rest;"),
-        ("zero times infinity", special(two()), "gemm/tf32_terms.cuh", "fmaf(x, 0x1p-30f, x - tf32_seen(x))", "x - tf32_seen(x)"),
-        ("columns behind the last", skinny(), "gemm/skinny_f32.cuh", "return c < columns && at < count ?", "return at < count ?"),
-        ("partial sums read too early", panels(), "gemm/skinny.cuh", "    __syncthreads();\n    const int thread", "    const int thread"),
-        ("a piece of the wrong k", half(), "gemm/skinny_16bit.cuh", "16 * (wk + i * WK) + 4 * q + r)", "16 * (wk + i * WK) + 4 * q)"),
+        (
+            "one product of three",
+            two(),
+            "gemm/tf32_gemm.cuh",
+            "int order = Config::TERMS - 1;",
+            "int order = 0;",
+        ),
+        (
+            "rows behind the last",
+            two(),
+            "gemm/tf32_gemm.cuh",
+            "if (row < p.m && column < p.n) store(",
+            "if (column < p.n) store(",
+        ),
+        (
+            "a part read before it is there",
+            split(),
+            "gemm/tf32_gemm.cuh",
+            "    ptx::mbarrier_wait_cluster(&s.filled, phase);\n",
+            "",
+        ),
+        (
+            "a part overwritten while it is read",
+            split(),
+            "gemm/tf32_gemm.cuh",
+            "    ptx::mbarrier_wait_cluster(&s.drained, phase ^ 1);\n",
+            "",
+        ),
+        (
+            "infinity minus infinity",
+            special(two()),
+            "gemm/tf32_terms.cuh",
+            "term[1] = infinite ? x : rest;",
+            "term[1] = rest;",
+        ),
+        (
+            "zero times infinity",
+            special(two()),
+            "gemm/tf32_terms.cuh",
+            "fmaf(x, 0x1p-30f, x - tf32_seen(x))",
+            "x - tf32_seen(x)",
+        ),
+        (
+            "columns behind the last",
+            skinny(),
+            "gemm/skinny_f32.cuh",
+            "return c < columns && at < count ?",
+            "return at < count ?",
+        ),
+        (
+            "partial sums read too early",
+            panels(),
+            "gemm/skinny.cuh",
+            "    __syncthreads();\n    const int thread",
+            "    const int thread",
+        ),
+        (
+            "a piece of the wrong k",
+            half(),
+            "gemm/skinny_16bit.cuh",
+            "16 * (wk + i * WK) + 4 * q + r)",
+            "16 * (wk + i * WK) + 4 * q)",
+        ),
     ];
     for (what, case, header, from, to) in bugs {
         let right = case.instance().expect("in the contract");
@@ -179,12 +154,17 @@ fn planted_bugs_are_found() {
 #[test]
 fn weights_are_read_in_pieces_of_sixteen_bytes_and_nothing_spills() {
     let bench = Bench::open().expect("a compiler: `zeroforge toolchain install`");
-    for (kernel, weights, out, after) in instances() {
-        let case = case((kernel, weights, out, after), [1, 1, 1], 0);
-        let instance = case.instance().expect("in the contract");
+    for of in instances() {
+        let (kernel, weights, _, after) = of;
+        let instance = case(of, [1, 1, 1], 0).instance().expect("in the contract");
         let compiled = bench.module(&instance).unwrap_or_else(|e| panic!("{}: {e}", instance.doc));
         let entries = zeroforge_sass::cubin::entries(&compiled.code.cubin).expect("a cubin");
-        assert_eq!(entries.iter().map(|e| e.stack_bytes).max(), Some(0), "{}: spills", instance.doc);
+        assert_eq!(
+            entries.iter().map(|e| e.stack_bytes).max(),
+            Some(0),
+            "{}: spills",
+            instance.doc
+        );
         let text = std::str::from_utf8(&compiled.code.ptx).expect("text");
         if let Kernel::Skinny(operands, _) = kernel {
             let loads = || text.lines().map(str::trim).filter(|l| l.starts_with("ld.global"));
@@ -198,7 +178,11 @@ fn weights_are_read_in_pieces_of_sixteen_bytes_and_nothing_spills() {
                 assert_eq!(stray, None, "{}", instance.doc);
             }
         } else {
-            assert!(text.contains("wgmma.mma_async") && text.contains("cp.async.bulk.tensor"), "{}", instance.doc);
+            assert!(
+                text.contains("wgmma.mma_async") && text.contains("cp.async.bulk.tensor"),
+                "{}",
+                instance.doc
+            );
         }
     }
 }
@@ -214,7 +198,8 @@ fn parts_of_k_are_added_in_one_order() {
         let results: Vec<Vec<u8>> = (0..3)
             .map(|i| {
                 let options = Options { schedule: schedule(i), threads: 1, ..Options::default() };
-                let mut outcome = case.run(&bench, &mut Card::new(1 + i as u32), &options).expect("runs");
+                let mut outcome =
+                    case.run(&bench, &mut Card::new(1 + i as u32), &options).expect("runs");
                 outcome.results.remove(0).bytes
             })
             .collect();
@@ -222,10 +207,14 @@ fn parts_of_k_are_added_in_one_order() {
     }
 }
 
+/// Words of a refusal, and what is refused with them.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Product));
+
 #[test]
 fn arguments_outside_of_the_contract_are_refused_by_name() {
     let size = |n: i64| Expr::constant(n);
-    let operand = |strides: [i64; 4]| Operand { buffer: 0, offset: size(0), strides: strides.map(size) };
+    let operand =
+        |strides: [i64; 4]| Operand { buffer: 0, offset: size(0), strides: strides.map(size) };
     let args = Product {
         batch: [size(1), size(1)],
         m: size(3),
@@ -252,7 +241,7 @@ fn arguments_outside_of_the_contract_are_refused_by_name() {
     };
     let of_rows = skinny::Tile { rows: 4, chunk: 64, split: 1 };
     assert!(skinny::plan(&thin, &of_rows, &args).is_ok());
-    let changes: [(&str, &dyn Fn(&mut Product)); 6] = [
+    let changes: [Change<'_>; 6] = [
         ("`a` has a stride of `76` bytes", &|p| p.a.strides[2] = size(19)),
         ("`b` has a stride of", &|p| p.b.strides[2] = size(19)),
         ("`k` is 0", &|p| p.k = size(0)),
@@ -272,33 +261,61 @@ fn arguments_outside_of_the_contract_are_refused_by_name() {
         }
     }
     let many = Product { m: size(5), ..args.clone() };
-    assert!(skinny::plan(&thin, &of_rows, &many).expect_err("rows").to_string().contains("`m` is `5`"));
+    assert!(
+        skinny::plan(&thin, &of_rows, &many).expect_err("rows").to_string().contains("`m` is `5`")
+    );
     assert!(skinny::select(&thin, Some(1), 17, None, None, 60).is_err());
     for weights in [Weights::Panels { columns: 20 }, Weights::Panels { columns: 0 }] {
         let wrong = tf32::Spec { weights, ..spec.clone() };
-        assert!(tf32::instance(&wrong, &tile).expect_err("panels").to_string().contains("`b` has panels"));
+        assert!(
+            tf32::instance(&wrong, &tile)
+                .expect_err("panels")
+                .to_string()
+                .contains("`b` has panels")
+        );
         let wrong = skinny::Spec { weights, ..thin.clone() };
-        assert!(skinny::instance(&wrong, &of_rows).expect_err("panels").to_string().contains("`b` has panels"));
+        assert!(
+            skinny::instance(&wrong, &of_rows)
+                .expect_err("panels")
+                .to_string()
+                .contains("`b` has panels")
+        );
     }
     let tall = tf32::Tile { rows: 136, ..tile };
-    assert!(tf32::instance(&spec, &tall).expect_err("rows").to_string().contains("`tile` has 136 rows"));
+    assert!(
+        tf32::instance(&spec, &tall).expect_err("rows").to_string().contains("`tile` has 136 rows")
+    );
 }
 
 /// What is chosen for the models' shapes is what can be made and launched.
 #[test]
 fn chosen_tiles_are_in_the_contract() {
     for sms in [60, 132] {
-        for (n, k) in [(384, 384), (1536, 384), (384, 1536), (576, 576), (1536, 576), (49_152, 576), (7, 5)] {
+        for (n, k) in
+            [(384, 384), (1536, 384), (384, 1536), (576, 576), (1536, 576), (49_152, 576), (7, 5)]
+        {
             for m in [1, 2, 3, 16, 17, 100, 128, 1000, 4096] {
                 let precision = Precision::f32(Some(k));
                 let tile = tf32::select(Some(1), Some(m), Some(n), Some(k), sms);
                 for weights in [Weights::Nk, Weights::Kn, PANELS_32, PANELS_48] {
-                    let spec = tf32::Spec { weights, precision, out: Element::F32, epilogue: Epilogue::default() };
-                    let instance = tf32::instance(&spec, &tile).unwrap_or_else(|e| panic!("{tile:?}: {e}"));
+                    let spec = tf32::Spec {
+                        weights,
+                        precision,
+                        out: Element::F32,
+                        epilogue: Epilogue::default(),
+                    };
+                    let instance =
+                        tf32::instance(&spec, &tile).unwrap_or_else(|e| panic!("{tile:?}: {e}"));
                     assert!(instance.shared_bytes <= 227 * 1024, "{tile:?}");
                     for operands in [Element::F32, Element::Bf16] {
-                        let spec = skinny::Spec { operands, out: operands, weights, epilogue: Epilogue::default() };
-                        let Ok(tile) = skinny::select(&spec, Some(1), m, Some(n), Some(k), sms) else {
+                        let spec = skinny::Spec {
+                            operands,
+                            out: operands,
+                            weights,
+                            epilogue: Epilogue::default(),
+                        };
+                        let Ok(tile) = skinny::select(&spec, Some(1), m, Some(n), Some(k), sms)
+                        else {
                             assert!(m > skinny::MAX_ROWS);
                             continue;
                         };
