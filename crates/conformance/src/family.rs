@@ -61,4 +61,5 @@ pub fn families() -> Vec<Family> {
             throughput: product::throughput,
         },
     ]
+    vec![Family { name: "rows", cases: crate::rows::cases, throughput: crate::rows::throughput }]
 }
