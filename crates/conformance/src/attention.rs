@@ -2,6 +2,7 @@
 
 use zeroforge_artifact::{DType, Expr};
 use zeroforge_emulator::Options;
+use zeroforge_kernels::Instance;
 use zeroforge_kernels::attention::{Array, Element, Forward, Lengths, Mask, Operands, Sizes, View};
 
 use crate::bench::{Bench, BenchError};
@@ -533,6 +534,22 @@ impl Case for AttentionCase {
         card: &mut Card,
         options: &Options,
     ) -> Result<Outcome, BenchError> {
+        self.run_edited(bench, card, options, &|instance| instance)
+    }
+}
+
+impl AttentionCase {
+    /// As [`Case::run`], with the instance edited: a planted bug.
+    ///
+    /// # Errors
+    /// If it cannot be run at all.
+    pub fn run_edited(
+        &self,
+        bench: &Bench,
+        card: &mut Card,
+        options: &Options,
+        edit: &dyn Fn(Instance) -> Instance,
+    ) -> Result<Outcome, BenchError> {
         let mut outcome = Outcome::default();
         let spec = &self.spec;
         let (dv, element) = (spec.value_dim as usize, spec.element.output());
@@ -633,7 +650,7 @@ impl Case for AttentionCase {
         sizes.softcap = x.softcap;
 
         let refused = |e: zeroforge_kernels::Refusal| BenchError::Refused(e);
-        let instance = spec.instance().map_err(refused)?;
+        let instance = edit(spec.instance().map_err(refused)?);
         let plan = spec.plan(&sizes, &operands).map_err(refused)?;
         outcome.reports.push(card.launch(bench, &instance, &plan, options)?);
 
