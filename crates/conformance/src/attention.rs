@@ -464,7 +464,13 @@ impl AttentionCase {
                 let mut score = f(dot * scale);
                 if spec.softcap {
                     let cap = f64::from(x.softcap);
-                    score = f(cap * f(f(score / cap).tanh()));
+                    // By an exponential, in f32: an error of the cap's scale, as bf16 and f16 do not notice.
+                    let e = f(f(f(score / cap) * f(2.0 * std::f64::consts::LOG2_E)).exp2());
+                    score = if exact {
+                        cap * (score / cap).tanh()
+                    } else {
+                        f(cap - f(f(2.0 * cap) / f(1.0 + e)))
+                    };
                 }
                 if spec.slopes {
                     score = f(score - f(x.slopes[h] * self.distance(b, i, j)));
