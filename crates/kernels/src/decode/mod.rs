@@ -8,6 +8,8 @@ mod contract;
 mod plan;
 mod source;
 mod splits;
+#[cfg(test)]
+mod tests;
 
 use zeroforge_artifact::{DType, Expr};
 
@@ -163,7 +165,7 @@ pub struct DecodeCall {
     pub sinks: Option<Place>,
     /// f32 `[heads]`: where [`DecodeSpec::alibi`] is.
     pub slopes: Option<Place>,
-    /// f32 `[batch, kv_heads]` that keys of the cache are multiplied by.
+    /// f32 `[batch, kv_heads]` that keys of the cache are multiplied by; of a latent cache, values too.
     pub k_descale: Option<Place>,
     /// The same for values.
     pub v_descale: Option<Place>,

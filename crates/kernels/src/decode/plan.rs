@@ -150,7 +150,8 @@ fn attend(spec: &DecodeSpec, call: &DecodeCall, rows: &Expr) -> Launch {
     }
     block.optional(offset_of!(zf_decode_params, slopes), call.slopes.as_ref());
     block.optional(offset_of!(zf_decode_params, k_descale), call.k_descale.as_ref());
-    block.optional(offset_of!(zf_decode_params, v_descale), call.v_descale.as_ref());
+    let v_descale = if spec.latent { &call.k_descale } else { &call.v_descale };
+    block.optional(offset_of!(zf_decode_params, v_descale), v_descale.as_ref());
     if let Some(RotaryTables { cos, sin, positions }) = &call.rotary {
         block.place(offset_of!(zf_decode_params, cos), cos);
         block.place(offset_of!(zf_decode_params, sin), sin);
