@@ -10,13 +10,15 @@
 // LATENT the values are the first DV columns of the keys, and a tile is copied once for both.
 //
 // An instance's Config says (crates/kernels/src/decode/): T, of queries and output; Cache, T or zf_e4m3, which is
-// widened to T on its way; D, DV; TILE keys; STAGES; WARPGROUPS; LATENT; PAGED; PARTIAL, one of several splits;
-// SOFTCAP; ALIBI; ROTARY, how many dimensions of the queries are rotated; INTERLEAVED.
+// widened to T on its way; D, DV; TILE keys; STAGES; WARPGROUPS; LATENT; PAGED; BOX_ROWS of tensor copies, 0 where
+// threads copy; PARTIAL, one of several splits; SOFTCAP; ALIBI; ROTARY, how many dimensions of the queries are rotated;
+// INTERLEAVED.
 #pragma once
 
 #include "attention/decode_cache.cuh"
 #include "attention/decode_rotary.cuh"
 #include "attention/decode_softmax.cuh"
+#include "attention/decode_tensor.cuh"
 #include "ptx/barrier.cuh"
 #include "ptx/wgmma.cuh"
 #include "tile/shared.cuh"
@@ -32,6 +34,7 @@ template <class C> struct DecodeShape {
     static constexpr int THREADS = 128 * C::WARPGROUPS;
     static constexpr int KEYS = C::TILE / C::WARPGROUPS, COLUMNS = C::DV / C::WARPGROUPS;
     static constexpr bool WIDEN = !same<typename C::T, typename C::Cache>::value;
+    static constexpr bool TENSOR = C::BOX_ROWS > 0;
     static constexpr int ELEMENT = WIDEN ? 1 : 2;
     static constexpr int K_UNITS = C::D * ELEMENT / 16, V_UNITS = C::DV * ELEMENT / 16;
 
@@ -47,10 +50,12 @@ template <class C> struct DecodeShape {
     static constexpr int WIDENED = PROBABILITIES + (C::WARPGROUPS > 1 ? QUERY_PANEL_BYTES : 0);
     static constexpr int RING = WIDENED + (WIDEN ? TILE_BYTES : 0);
     static constexpr int EXCHANGE = RING + C::STAGES * SLOT_BYTES;
-    static constexpr int BYTES = EXCHANGE + (C::WARPGROUPS > 1 ? C::WARPGROUPS * DECODE_ROWS * (int)sizeof(float) : 0);
+    static constexpr int BARRIERS = EXCHANGE + (C::WARPGROUPS > 1 ? C::WARPGROUPS * DECODE_ROWS * (int)sizeof(float) : 0);
+    static constexpr int BYTES = BARRIERS + (C::BOX_ROWS > 0 ? C::STAGES * 8 : 0);
 
     static_assert(C::TILE % GROUP_ROWS == 0 && KEYS % 16 == 0, "tiles are whole groups, products 16 keys deep");
     static_assert(C::D % 16 == 0 && C::DV % 16 == 0, "products are 16 columns deep");
+    static_assert(!TENSOR || (!WIDEN && C::TILE % C::BOX_ROWS == 0), "boxes are of the type that is multiplied");
     static_assert(C::WARPGROUPS == 1 || (C::TILE == 64 && COLUMNS % 64 == 0), "a panel of probabilities, whole panels of values");
 };
 
@@ -242,8 +247,9 @@ ZF_INLINE void store_rows(const zf_decode_params &p, const DecodeWork &w, const 
     }
 }
 
-// Grid: batch * KV heads * splits * blocks of 64 rows.
-template <class C> ZF_INLINE void decode(const zf_decode_params &p, unsigned char *shared) {
+// Grid: batch * KV heads * splits * blocks of 64 rows. `k` and `v` are the cache's maps where tensor copies read it.
+template <class C>
+ZF_INLINE void decode(const zf_decode_params &p, const zf_tensor_map *k, const zf_tensor_map *v, unsigned char *shared) {
     using S = DecodeShape<C>;
     const int warpgroup = (int)threadIdx.x / 128;
     DecodeWork work = decode_work(p);
@@ -272,13 +278,31 @@ template <class C> ZF_INLINE void decode(const zf_decode_params &p, unsigned cha
         const HeadRows key_rows = head_rows<typename C::Cache, C::PAGED>(p.cache.k, work.kv_head, sequence);
         const HeadRows value_rows = head_rows<typename C::Cache, C::PAGED>(p.cache.v, work.kv_head, sequence);
         const uint32_t base = ptx::shared_address(shared);
+        uint64_t *const full = (uint64_t *)(shared + S::BARRIERS);
+        if constexpr (S::TENSOR) {
+            if (threadIdx.x == 0) {
+                ptx::prefetch_tensormap(k);
+                if constexpr (!C::LATENT) ptx::prefetch_tensormap(v);
+#pragma unroll
+                for (int i = 0; i < C::STAGES; ++i) ptx::mbarrier_init(&full[i], 1);
+                ptx::fence_mbarrier_init();
+            }
+            __syncthreads();
+        }
+        uint32_t phase = 0;
         int slot = 1;
         // The first rounds only start copies: one place in the code does it for all tiles.
 #pragma unroll 1
         for (int tile = work.tile - (C::STAGES - 1); tile < work.tiles; ++tile) {
             const int current = S::RING + slot * S::SLOT_BYTES, next = tile + C::STAGES - 1;
             if (tile >= work.tile) {
-                ptx::cp_async_wait_group<C::STAGES - 2>();
+                if constexpr (S::TENSOR) {
+                    ptx::mbarrier_wait(&full[slot], phase);
+                    clear_rows<panels(C::D) + (C::LATENT ? 0 : panels(C::DV)), C::TILE, S::THREADS>(shared + current, sequence, tile);
+                    if (slot == C::STAGES - 1) phase ^= 1;
+                } else {
+                    ptx::cp_async_wait_group<C::STAGES - 2>();
+                }
                 if constexpr (S::WIDEN) {
                     // The widened tile is free when everyone has multiplied.
                     __syncthreads();
@@ -289,8 +313,16 @@ template <class C> ZF_INLINE void decode(const zf_decode_params &p, unsigned cha
             }
             // The slot before, which everyone is done with.
             const int free = slot == 0 ? C::STAGES - 1 : slot - 1;
-            if (next < work.tiles) copy_tile<C>(shared + S::RING + free * S::SLOT_BYTES, p.cache, key_rows, value_rows, sequence, next);
-            ptx::cp_async_commit_group();
+            unsigned char *const to = shared + S::RING + free * S::SLOT_BYTES;
+            if constexpr (S::TENSOR) {
+                if (next < work.tiles && threadIdx.x == 0) {
+                    copy_tile_boxes<C::PAGED, panels(C::D), C::LATENT ? 0 : panels(C::DV), C::TILE, C::BOX_ROWS>(
+                        to, &full[free], k, v, p.cache, sequence, work.kv_head, next);
+                }
+            } else {
+                if (next < work.tiles) copy_tile<C>(to, p.cache, key_rows, value_rows, sequence, next);
+                ptx::cp_async_commit_group();
+            }
             slot = slot + 1 == C::STAGES ? 0 : slot + 1;
             if (tile < work.tile) {
                 if (tile == work.tile - 1) load_queries<C>(shared + S::QUERIES, p, work, sequence.filled);

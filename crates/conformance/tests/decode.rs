@@ -76,8 +76,8 @@ struct Bug {
 }
 
 fn bugs() -> Vec<Bug> {
-    let [plain, padded, windows, sinks, appended, latent] =
-        ["plain", "padded", "windows", "sinks", "appended", "latent"].map(example);
+    let [plain, padded, windows, sinks, appended, latent, tensor] =
+        ["plain", "padded", "windows", "sinks", "appended", "latent", "tensor"].map(example);
     let decode = "attention/decode.cuh";
     let bug = |what, header, from, to, case: &DecodeCase| Bug {
         what,
@@ -178,6 +178,20 @@ fn bugs() -> Vec<Bug> {
             "second ? x[i] * c[i] + partner[i] * s[i] : x[i] * c[i] - partner[i] * s[i]",
             "second ? x[i] * c[i] - partner[i] * s[i] : x[i] * c[i] + partner[i] * s[i]",
             &appended,
+        ),
+        bug(
+            "what lies around a sequence stays in tiles of tensor copies",
+            "attention/decode_tensor.cuh",
+            "if (place < s.begin || place >= s.length)",
+            "if (false)",
+            &tensor,
+        ),
+        bug(
+            "the parity of the ring's barriers does not change",
+            decode,
+            "if (slot == C::STAGES - 1) phase ^= 1;",
+            "",
+            &tensor,
         ),
         bug(
             "warpgroups do not exchange maxima",

@@ -2,8 +2,8 @@
 
 use zeroforge_artifact::{DType, Expr};
 
-use super::source::{BLOCK_ROWS, fits};
-use super::{CacheType, DecodeCall, DecodeSpec, MAX_SPLITS, Place, Strided};
+use super::source::{BLOCK_ROWS, fits, tile_keys};
+use super::{CacheType, Copies, DecodeCall, DecodeSpec, MAX_SPLITS, Place, Strided};
 use crate::Refusal;
 
 /// Rows that a sequence may have: places are 32-bit numbers.
@@ -120,6 +120,20 @@ pub(super) fn check_spec(spec: &DecodeSpec) -> Result<(), Refusal> {
             );
         }
     }
+    if let Copies::Tensor(rows) = spec.copies {
+        let tile = tile_keys(spec);
+        if rows == 0 || !rows.is_multiple_of(16) || !tile.is_multiple_of(rows) {
+            return refuse(
+                "copies",
+                format!(
+                    "are of {rows} rows, and have to be of a multiple of 16 that divides {tile}"
+                ),
+            );
+        }
+        if spec.cache == CacheType::E4m3 {
+            return refuse("copies", "of an e4m3 cache have to be made by threads, which widen it");
+        }
+    }
     if !fits(spec) {
         return refuse(
             "head_dim",
@@ -190,6 +204,14 @@ fn check_cache(spec: &DecodeSpec, call: &DecodeCall) -> Result<(), Refusal> {
             return refuse(
                 "cache.page_table.page_rows",
                 format!("is {}, and has to be a multiple of 16 up to 2^20", table.page_rows),
+            );
+        }
+        if let Copies::Tensor(rows) = spec.copies
+            && table.page_rows % i64::from(rows) != 0
+        {
+            return refuse(
+                "cache.page_table.page_rows",
+                format!("is {}, and copies are of {rows} rows", table.page_rows),
             );
         }
         aligned("cache.page_table", Some(&table.at), 4)?;

@@ -21,6 +21,7 @@ const SPEC: DecodeSpec = DecodeSpec {
     softcap: false,
     alibi: false,
     rotary: None,
+    copies: Copies::Threads,
 };
 
 fn call() -> DecodeCall {
@@ -86,6 +87,11 @@ fn what_is_compiled_in_is_checked() {
         (
             DecodeSpec { rotary: Some(Rotary { dim: 144, interleaved: true }), ..SPEC },
             "rotary.dim is 144",
+        ),
+        (DecodeSpec { copies: Copies::Tensor(24), ..SPEC }, "copies are of 24 rows"),
+        (
+            DecodeSpec { copies: Copies::Tensor(64), cache: CacheType::E4m3, ..SPEC },
+            "copies of an e4m3 cache",
         ),
         (DecodeSpec { paged: true, ..SPEC }, "cache.page_table is missing"),
         (DecodeSpec { alibi: true, ..SPEC }, "slopes is missing"),
@@ -159,6 +165,11 @@ fn pages_and_quantised_caches_are_checked() {
         refused(&SPEC, |c| c.cache.page_table = Some(table(64)))
             .starts_with("cache.page_table is given")
     );
+    let tensor = DecodeSpec { copies: Copies::Tensor(64), ..paged };
+    let small = refused(&tensor, |c| {
+        c.cache.page_table = Some(PageTable { stride: 256.into(), ..table(16) });
+    });
+    assert!(small.starts_with("cache.page_table.page_rows is 16"), "{small}");
     let quantised = DecodeSpec { cache: CacheType::E4m3, ..SPEC };
     assert_eq!(refused(&quantised, |c| c.k_descale = Some(place(7))), "accepted");
     assert!(
@@ -215,4 +226,15 @@ fn a_call_has_the_launches_that_it_needs() {
     );
     assert_eq!(workspace_bytes(&2.into(), 8, 1, 128, 3).as_const(), Some(2 * 8 * 3 * 129 * 4));
     assert_eq!(workspace_bytes(&2.into(), 8, 1, 128, 1).as_const(), Some(0));
+}
+
+#[test]
+fn copies_are_chosen_by_pages() {
+    let copies = |spec: DecodeSpec, page_rows| spec.with_copies_for(page_rows).copies;
+    let paged = DecodeSpec { paged: true, ..SPEC };
+    assert_eq!(copies(SPEC, 0), Copies::Tensor(64));
+    assert_eq!(copies(paged, 128), Copies::Tensor(64));
+    assert_eq!(copies(paged, 16), Copies::Threads);
+    assert_eq!(copies(DecodeSpec { head_dim: 256, ..paged }, 32), Copies::Tensor(32));
+    assert_eq!(copies(DecodeSpec { cache: CacheType::E4m3, ..SPEC }, 0), Copies::Threads);
 }
