@@ -31,6 +31,7 @@ headers! {
     "ptx/wgmma.cuh" in "",
     "ptx/wgmma_operands.cuh" in "",
     "loop/fold.cuh" in "",
+    "loop/fold_cluster.cuh" in "",
     "loop/packet.cuh" in "",
     "rows/embedding.cuh" in "",
     "rows/norm.cuh" in "",
