@@ -75,7 +75,7 @@ test-torch: ## Fresh exports compared with eager torch (installs torch)
 codegen: ## Bindings of the kernel ABI header, written and compared (installs libclang in target/)
 	test -d target/libclang || ($(PYTHON) -m pip download --quiet --no-deps libclang==18.1.1 -d target/libclang.wheel \
 		&& $(PYTHON) -m zipfile -e target/libclang.wheel/*.whl target/libclang)
-	LIBCLANG_PATH=$(CURDIR)/target/libclang/libclang-18.1.1.data/platlib/clang/native $(CARGO) xtask codegen
+	LIBCLANG_PATH=$(CURDIR)/target/libclang/libclang-18.1.1.data/platlib/clang/native $(CARGO) run --quiet --locked --package xtask --no-default-features -- codegen
 	git diff --exit-code crates/artifact/src/abi.rs
 
 coverage: ## The page of PTX instructions, from the table and the emulator's tests

@@ -1,6 +1,7 @@
 //! Developer tasks: `cargo xtask codegen [--check]`, `cargo xtask coverage`.
 
 mod codegen;
+#[cfg(feature = "reports")]
 mod coverage;
 
 use anyhow::{Result, bail};
@@ -19,6 +20,7 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
+        #[cfg(feature = "reports")]
         ["coverage"] => coverage::write(),
         ["--help" | "-h"] => {
             println!("{USAGE}");

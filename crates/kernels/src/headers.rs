@@ -31,6 +31,7 @@ headers! {
     "ptx/wgmma.cuh" in "",
     "ptx/wgmma_operands.cuh" in "",
     "loop/fold.cuh" in "",
+    "loop/fold_cluster.cuh" in "",
     "loop/packet.cuh" in "",
     "rows/embedding.cuh" in "",
     "rows/norm.cuh" in "",
@@ -63,4 +64,10 @@ headers! {
     "attention/scheduler.cuh" in "",
     "attention/softmax.cuh" in "",
     "attention/tile.cuh" in "",
+    "attention/append.cuh" in "",
+    "attention/combine.cuh" in "",
+    "attention/decode.cuh" in "",
+    "attention/decode_cache.cuh" in "",
+    "attention/decode_rotary.cuh" in "",
+    "attention/decode_softmax.cuh" in "",
 }

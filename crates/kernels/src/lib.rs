@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attention;
+pub mod decode;
 pub mod gemm;
 pub mod headers;
 mod plan;

@@ -11,7 +11,8 @@ use zeroforge_emulator::{Finding, FindingKind, Options};
 use zeroforge_kernels::rows::{Array, Rows};
 use zeroforge_kernels::{Instance, Plan, Refusal};
 
-use crate::bench::{Bench, Card};
+use crate::bench::Bench;
+use crate::card::Card;
 use crate::random::Random;
 use crate::tensor::{decode, encode};
 

@@ -287,5 +287,6 @@ pub fn plan(spec: &Spec, tile: &Tile, args: &Product) -> Result<Plan, Refusal> {
     let tiles =
         args.batch[0].clone() * args.batch[1].clone() * args.n.ceil_div(&constant(shape.columns));
     let grid = tiles * constant(i64::from(tile.split));
+    params.sort_by_key(|param| param.at);
     Ok(Plan { grid: [grid, constant(1), constant(1)], params, workspace: constant(0) })
 }
