@@ -73,7 +73,10 @@ fn a_gate_holds_until_something_is_planted() {
     let clean = planted("CLEAN");
     let l = main_loop(&clean);
     let inside = l["shadow"]["inside"]["ex2"].as_u64().expect("a number");
-    assert!(inside >= 7, "the exponentials run beside the product, but for one that is put before it: {l}");
+    assert!(
+        inside >= 7,
+        "the exponentials run beside the product, but for one that is put before it: {l}"
+    );
     let busy = clean["steady"][0]["tensor_busy"].as_f64().expect("a prediction");
     assert!(busy > 0.0 && busy <= 1.0);
 
