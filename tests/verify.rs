@@ -29,6 +29,7 @@ fn artifact(name: &str) -> Option<Vec<u8>> {
         targets: vec![Target::SM_90A],
         model_hash: imported.hash.clone(),
         external_weights: false,
+        sms: None,
         cache: Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")),
     };
     Some(compile(&imported.graph, &files, &options, &|_| {}).expect("an artifact").to_bytes())

@@ -148,7 +148,8 @@ impl ProductCase {
             self.batch = random.pick(&[[1, 2], [2, 1], [2, 2], [1, 3]]);
             self.has_batch = [0, 1].map(|_| [0, 1].map(|_| !random.one_in(3)));
         }
-        self.gaps = [0, 1, 2].map(|_| if random.one_in(2) { 0 } else { random.range(1, 9) as usize });
+        self.gaps =
+            [0, 1, 2].map(|_| if random.one_in(2) { 0 } else { random.range(1, 9) as usize });
         self.values = random.pick(&[
             Values::Normal,
             Values::Normal,
@@ -453,7 +454,9 @@ impl ProductCase {
         let mut stray = bytes.chunks(width).map(|e| e != &pattern[..width]).collect::<Vec<_>>();
         places.iter().for_each(|&at| stray[at] = false);
         if let Some(at) = stray.iter().position(|&s| s) {
-            outcome.faults.push(format!("element {at} of c is none of the result, but was written"));
+            outcome
+                .faults
+                .push(format!("element {at} of c is none of the result, but was written"));
         }
         let verdict = judge(self.out, &exact, &naive, &got);
         outcome.results.push(Judged { name: "c".to_owned(), verdict, bytes });

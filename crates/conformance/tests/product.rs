@@ -136,13 +136,21 @@ fn planted_bugs_are_found() {
     let bench = Bench::open().expect("a compiler: `zeroforge toolchain install`");
     let f32 = Element::F32;
     let two = || ProductCase::new(tf32_kernel(TwoTerms, 32, 1, 1), PANELS_48, [40, 100, 300], 1);
-    let split = || ProductCase::new(tf32_kernel(ThreeTerms, 16, 1, 2), Weights::Nk, [40, 100, 100], 2);
+    let split =
+        || ProductCase::new(tf32_kernel(ThreeTerms, 16, 1, 2), Weights::Nk, [40, 100, 100], 2);
     let skinny = || ProductCase::new(skinny_kernel(f32, 2, 64, 2), Weights::Nk, [2, 37, 150], 3);
     let panels = || ProductCase::new(skinny_kernel(f32, 1, 64, 1), PANELS_48, [1, 50, 150], 4);
-    let half = || ProductCase::new(skinny_kernel(Element::Bf16, 8, 64, 1), Weights::Kn, [5, 72, 90], 5);
+    let half =
+        || ProductCase::new(skinny_kernel(Element::Bf16, 8, 64, 1), Weights::Kn, [5, 72, 90], 5);
     let special = |case: ProductCase| ProductCase { values: Values::Special, ..case };
     let bugs: [(&str, ProductCase, &str, &str, &str); 11] = [
-        ("terms not shown to wgmma", two(), "gemm/tf32_gemm.cuh", "            ptx::fence_proxy_async_shared();\n", ""),
+        (
+            "terms not shown to wgmma",
+            two(),
+            "gemm/tf32_gemm.cuh",
+            "            ptx::fence_proxy_async_shared();\n",
+            "",
+        ),
         (
             "terms not waited for",
             two(),
@@ -150,15 +158,69 @@ fn planted_bugs_are_found() {
             "if constexpr (Config::TERMS > 1) ptx::mbarrier_wait(&s.ready[state.slot], state.phase);",
             "",
         ),
-        ("one product of three", two(), "gemm/tf32_gemm.cuh", "int order = Config::TERMS - 1;", "int order = 0;"),
-        ("rows behind the last", two(), "gemm/tf32_gemm.cuh", "if (row < p.m && column < p.n) store(", "if (column < p.n) store("),
-        ("a part read before it is there", split(), "gemm/tf32_gemm.cuh", "    ptx::mbarrier_wait_cluster(&s.filled, phase);\n", ""),
-        ("a part overwritten while it is read", split(), "gemm/tf32_gemm.cuh", "    ptx::mbarrier_wait_cluster(&s.drained, phase ^ 1);\n", ""),
-        ("infinity minus infinity", special(two()), "gemm/tf32_terms.cuh", "term[1] = infinite ? x : rest;", "term[1] = rest;"),
-        ("zero times infinity", special(two()), "gemm/tf32_terms.cuh", "fmaf(x, 0x1p-30f, x - tf32_seen(x))", "x - tf32_seen(x)"),
-        ("columns behind the last", skinny(), "gemm/skinny_f32.cuh", "return c < columns && at < count ?", "return at < count ?"),
-        ("partial sums read too early", panels(), "gemm/skinny.cuh", "    __syncthreads();\n    const int thread", "    const int thread"),
-        ("a piece of the wrong k", half(), "gemm/skinny_16bit.cuh", "16 * (wk + i * WK) + 4 * q + r)", "16 * (wk + i * WK) + 4 * q)"),
+        (
+            "one product of three",
+            two(),
+            "gemm/tf32_gemm.cuh",
+            "int order = Config::TERMS - 1;",
+            "int order = 0;",
+        ),
+        (
+            "rows behind the last",
+            two(),
+            "gemm/tf32_gemm.cuh",
+            "if (row < p.m && column < p.n) store(",
+            "if (column < p.n) store(",
+        ),
+        (
+            "a part read before it is there",
+            split(),
+            "gemm/tf32_gemm.cuh",
+            "    ptx::mbarrier_wait_cluster(&s.filled, phase);\n",
+            "",
+        ),
+        (
+            "a part overwritten while it is read",
+            split(),
+            "gemm/tf32_gemm.cuh",
+            "    ptx::mbarrier_wait_cluster(&s.drained, phase ^ 1);\n",
+            "",
+        ),
+        (
+            "infinity minus infinity",
+            special(two()),
+            "gemm/tf32_terms.cuh",
+            "term[1] = infinite ? x : rest;",
+            "term[1] = rest;",
+        ),
+        (
+            "zero times infinity",
+            special(two()),
+            "gemm/tf32_terms.cuh",
+            "fmaf(x, 0x1p-30f, x - tf32_seen(x))",
+            "x - tf32_seen(x)",
+        ),
+        (
+            "columns behind the last",
+            skinny(),
+            "gemm/skinny_f32.cuh",
+            "return c < columns && at < count ?",
+            "return at < count ?",
+        ),
+        (
+            "partial sums read too early",
+            panels(),
+            "gemm/skinny.cuh",
+            "    __syncthreads();\n    const int thread",
+            "    const int thread",
+        ),
+        (
+            "a piece of the wrong k",
+            half(),
+            "gemm/skinny_16bit.cuh",
+            "16 * (wk + i * WK) + 4 * q + r)",
+            "16 * (wk + i * WK) + 4 * q)",
+        ),
     ];
     for (what, case, header, from, to) in bugs {
         let right = case.instance().expect("in the contract");
@@ -184,24 +246,40 @@ fn weights_are_read_in_pieces_of_sixteen_bytes_and_nothing_spills() {
         let instance = case.instance().expect("in the contract");
         let compiled = bench.module(&instance).unwrap_or_else(|e| panic!("{}: {e}", instance.doc));
         let entries = zeroforge_sass::cubin::entries(&compiled.code.cubin).expect("a cubin");
-        assert_eq!(entries.iter().map(|e| e.stack_bytes).max(), Some(0), "{}: spills", instance.doc);
+        assert_eq!(
+            entries.iter().map(|e| e.stack_bytes).max(),
+            Some(0),
+            "{}: spills",
+            instance.doc
+        );
         let text = std::str::from_utf8(&compiled.code.ptx).expect("text");
         if let Kernel::Skinny(operands, _) = kernel {
             assert!(text.contains("ld.global.nc.L1::no_allocate.v4.u32"), "{}", instance.doc);
             // Other loads are of A, one element each, and of the edge of a matrix that is no panel.
             let width = if operands == Element::F32 { 4 } else { 2 };
-            let others = text.lines().filter(|l| l.contains("ld.global") && !l.contains(".v4.")).count();
+            let others =
+                text.lines().filter(|l| l.contains("ld.global") && !l.contains(".v4.")).count();
             assert!(others > 0 && !text.contains("ld.global.v2"), "{}", instance.doc);
             if matches!(weights, Weights::Panels { .. }) && after == After::Nothing {
-                let of_a = if width == 4 { "ld.global.nc.f32\nld.global.f32" } else { "ld.global.nc.u16\nld.global.u16\nld.global.nc.b16\nld.global.b16" };
+                let of_a = if width == 4 {
+                    "ld.global.nc.f32\nld.global.f32"
+                } else {
+                    "ld.global.nc.u16\nld.global.u16\nld.global.nc.b16\nld.global.b16"
+                };
                 let of_a: Vec<&str> = of_a.lines().collect();
                 let stray = text.lines().find(|l| {
-                    l.contains("ld.global") && !l.contains("no_allocate.v4.u32") && !of_a.iter().any(|a| l.contains(a))
+                    l.contains("ld.global")
+                        && !l.contains("no_allocate.v4.u32")
+                        && !of_a.iter().any(|a| l.contains(a))
                 });
                 assert_eq!(stray, None, "{}", instance.doc);
             }
         } else {
-            assert!(text.contains("wgmma.mma_async") && text.contains("cp.async.bulk.tensor"), "{}", instance.doc);
+            assert!(
+                text.contains("wgmma.mma_async") && text.contains("cp.async.bulk.tensor"),
+                "{}",
+                instance.doc
+            );
         }
     }
 }
@@ -217,7 +295,8 @@ fn parts_of_k_are_added_in_one_order() {
         let results: Vec<Vec<u8>> = (0..3)
             .map(|i| {
                 let options = Options { schedule: schedule(i), threads: 1, ..Options::default() };
-                let mut outcome = case.run(&bench, &mut Card::new(1 + i as u32), &options).expect("runs");
+                let mut outcome =
+                    case.run(&bench, &mut Card::new(1 + i as u32), &options).expect("runs");
                 outcome.results.remove(0).bytes
             })
             .collect();
@@ -228,7 +307,8 @@ fn parts_of_k_are_added_in_one_order() {
 #[test]
 fn arguments_outside_of_the_contract_are_refused_by_name() {
     let size = |n: i64| Expr::constant(n);
-    let operand = |strides: [i64; 4]| Operand { buffer: 0, offset: size(0), strides: strides.map(size) };
+    let operand =
+        |strides: [i64; 4]| Operand { buffer: 0, offset: size(0), strides: strides.map(size) };
     let args = Product {
         batch: [size(1), size(1)],
         m: size(3),
@@ -275,33 +355,61 @@ fn arguments_outside_of_the_contract_are_refused_by_name() {
         }
     }
     let many = Product { m: size(5), ..args.clone() };
-    assert!(skinny::plan(&thin, &of_rows, &many).expect_err("rows").to_string().contains("`m` is `5`"));
+    assert!(
+        skinny::plan(&thin, &of_rows, &many).expect_err("rows").to_string().contains("`m` is `5`")
+    );
     assert!(skinny::select(&thin, Some(1), 17, None, None, 60).is_err());
     for weights in [Weights::Panels { columns: 20 }, Weights::Panels { columns: 0 }] {
         let wrong = tf32::Spec { weights, ..spec.clone() };
-        assert!(tf32::instance(&wrong, &tile).expect_err("panels").to_string().contains("`b` has panels"));
+        assert!(
+            tf32::instance(&wrong, &tile)
+                .expect_err("panels")
+                .to_string()
+                .contains("`b` has panels")
+        );
         let wrong = skinny::Spec { weights, ..thin.clone() };
-        assert!(skinny::instance(&wrong, &of_rows).expect_err("panels").to_string().contains("`b` has panels"));
+        assert!(
+            skinny::instance(&wrong, &of_rows)
+                .expect_err("panels")
+                .to_string()
+                .contains("`b` has panels")
+        );
     }
     let tall = tf32::Tile { rows: 136, ..tile };
-    assert!(tf32::instance(&spec, &tall).expect_err("rows").to_string().contains("`tile` has 136 rows"));
+    assert!(
+        tf32::instance(&spec, &tall).expect_err("rows").to_string().contains("`tile` has 136 rows")
+    );
 }
 
 /// What is chosen for the models' shapes is what can be made and launched.
 #[test]
 fn chosen_tiles_are_in_the_contract() {
     for sms in [60, 132] {
-        for (n, k) in [(384, 384), (1536, 384), (384, 1536), (576, 576), (1536, 576), (49_152, 576), (7, 5)] {
+        for (n, k) in
+            [(384, 384), (1536, 384), (384, 1536), (576, 576), (1536, 576), (49_152, 576), (7, 5)]
+        {
             for m in [1, 2, 3, 16, 17, 100, 128, 1000, 4096] {
                 let precision = Precision::f32(Some(k));
                 let tile = tf32::select(Some(1), Some(m), Some(n), Some(k), sms);
                 for weights in [Weights::Nk, Weights::Kn, PANELS_32, PANELS_48] {
-                    let spec = tf32::Spec { weights, precision, out: Element::F32, epilogue: Epilogue::default() };
-                    let instance = tf32::instance(&spec, &tile).unwrap_or_else(|e| panic!("{tile:?}: {e}"));
+                    let spec = tf32::Spec {
+                        weights,
+                        precision,
+                        out: Element::F32,
+                        epilogue: Epilogue::default(),
+                    };
+                    let instance =
+                        tf32::instance(&spec, &tile).unwrap_or_else(|e| panic!("{tile:?}: {e}"));
                     assert!(instance.shared_bytes <= 227 * 1024, "{tile:?}");
                     for operands in [Element::F32, Element::Bf16] {
-                        let spec = skinny::Spec { operands, out: operands, weights, epilogue: Epilogue::default() };
-                        let Ok(tile) = skinny::select(&spec, Some(1), m, Some(n), Some(k), sms) else {
+                        let spec = skinny::Spec {
+                            operands,
+                            out: operands,
+                            weights,
+                            epilogue: Epilogue::default(),
+                        };
+                        let Ok(tile) = skinny::select(&spec, Some(1), m, Some(n), Some(k), sms)
+                        else {
                             assert!(m > skinny::MAX_ROWS);
                             continue;
                         };
