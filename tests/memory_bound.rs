@@ -140,6 +140,31 @@ fn aligned_rows_are_read_once_in_16_byte_accesses() {
 }
 
 #[test]
+fn few_long_rows_are_shared_by_the_blocks_of_clusters() {
+    if !usable() {
+        return;
+    }
+    // Groups of 40,960 elements: eight blocks of 256 threads hold one, three packets each.
+    wide(
+        r#"input %x: bf16[1, 40, 64, 64]
+  %y = group_norm(%x, groups: 4, eps: 1e-5): bf16[1, 40, 64, 64]
+  output "y" = %y"#,
+        3,
+        3,
+        &[],
+    );
+    // Longer than the registers of eight blocks, and an index to find.
+    let lines = r#"input %x: f32[2, 150003]
+  %s = softmax(%x, axis: 1): f32[2, 150003]
+  %a = arg_max(%x, axes: [1]): i64[2]
+  output "s" = %s
+  output "a" = %a"#;
+    let bytes = artifact(lines);
+    assert!(ptx(&bytes).contains("mapa.shared::cluster"), "{lines}");
+    verified(lines, &bytes, false, &[]);
+}
+
+#[test]
 fn aligned_points_are_accessed_16_bytes_at_a_time() {
     if !usable() {
         return;

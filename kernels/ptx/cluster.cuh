@@ -18,4 +18,10 @@ static __device__ __forceinline__ float ld_shared_cluster_f32(uint32_t address) 
     return x;
 }
 
+static __device__ __forceinline__ uint32_t ld_shared_cluster_u32(uint32_t address) {
+    uint32_t x;
+    asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(x) : "r"(address) : "memory");
+    return x;
+}
+
 }  // namespace ptx

@@ -2,8 +2,6 @@
 
 mod codegen;
 #[cfg(feature = "reports")]
-mod compare;
-#[cfg(feature = "reports")]
 mod coverage;
 #[cfg(feature = "reports")]
 mod selection;
@@ -30,10 +28,6 @@ fn main() -> Result<()> {
         ["coverage"] => coverage::write(),
         #[cfg(feature = "reports")]
         ["selection"] => selection::write(),
-        #[cfg(feature = "reports")]
-        ["compare-error", folder, ref rest @ ..] => {
-            compare::error(std::path::Path::new(folder), rest)
-        }
         ["--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -61,6 +61,7 @@ pub(super) fn generate(spec: &AttentionSpec) -> Result<Generated, std::fmt::Erro
         block: THREADS,
         shared_bytes: shared,
         param_bytes: size_of::<zf_attention_params>() as u32,
+        cluster: 1,
         tile: [QUERIES, 0, 0, 0],
     })
 }

@@ -159,6 +159,7 @@ pub(super) fn generate(spec: &GemmSpec) -> Result<Generated, std::fmt::Error> {
     };
     writeln!(c, "}}")?;
     Ok(Generated {
+        cluster: 1,
         text: c,
         kind: "gemm",
         block: threads as u32,

@@ -64,6 +64,8 @@ struct Generated {
     block: u32,
     shared_bytes: i64,
     param_bytes: u32,
+    /// Blocks that share a unit of work.
+    cluster: u32,
     tile: [i64; 4],
 }
 
@@ -189,11 +191,12 @@ impl Backend for CudaBackend {
             block: generated.block,
             shared_bytes: generated.shared_bytes as u32,
             param_bytes: generated.param_bytes,
-            cluster: 1,
+            cluster: generated.cluster,
             blocks_per_sm: None,
             doc,
         };
-        let blocks = blocks(spec, generated.tile, launch);
+        let blocks =
+            blocks(spec, generated.tile, launch) * Expr::constant(generated.cluster.into());
         Ok(Planned { source, grid: [blocks, Expr::constant(1), Expr::constant(1)], own: None })
     }
 

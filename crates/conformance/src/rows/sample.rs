@@ -58,21 +58,31 @@ impl Drawn {
             };
         }
         let temperature = f64::from(self.spec.temperature);
-        let above = |i: usize| (0..x.len()).filter(|&j| x[j] > x[i]).count() as i64;
-        let in_k: Vec<bool> =
-            (0..x.len()).map(|i| self.spec.top_k == 0 || above(i) < self.spec.top_k).collect();
-        let weight: Vec<f64> = (0..x.len())
-            .map(|i| if in_k[i] { ((x[i] - top) / temperature).exp() } else { 0.0 })
-            .collect();
-        let total: f64 = weight.iter().sum();
+        // How much lies above each, in count and in weight; equal ones share it.
+        let mut order: Vec<usize> = (0..x.len()).collect();
+        order.sort_by(|&a, &b| x[b].total_cmp(&x[a]));
+        let mut weight = vec![0f64; x.len()];
+        let mut higher = vec![0f64; x.len()];
+        let (mut above, mut group, mut mass, mut group_mass) = (0i64, 0i64, 0f64, 0f64);
+        for (place, &i) in order.iter().enumerate() {
+            if place > 0 && x[i] < x[order[place - 1]] {
+                (above, mass) = (above + group, mass + group_mass);
+                (group, group_mass) = (0, 0.0);
+            }
+            if self.spec.top_k == 0 || above < self.spec.top_k {
+                weight[i] = ((x[i] - top) / temperature).exp();
+            }
+            higher[i] = mass;
+            (group, group_mass) = (group + 1, group_mass + weight[i]);
+        }
+        let total = mass + group_mass;
         // How far within the filters: above CLOSE surely kept, below -CLOSE surely not.
         let margin = |i: usize| {
-            if !in_k[i] {
+            if weight[i] == 0.0 {
                 return -1.0;
             }
-            let higher: f64 = (0..x.len()).filter(|&j| x[j] > x[i]).map(|j| weight[j]).sum();
             let nucleus = match self.spec.top_p < 1.0 {
-                true => f64::from(self.spec.top_p) - higher / total,
+                true => f64::from(self.spec.top_p) - higher[i] / total,
                 false => 1.0,
             };
             let floor = match self.spec.min_p > 0.0 {

@@ -1,4 +1,4 @@
-//! The records of `kernels/rows/variants.toml`.
+//! The records of these kernels in `kernels/variants.toml`.
 
 use std::sync::OnceLock;
 
@@ -26,13 +26,12 @@ pub struct Variant {
 pub fn variants() -> &'static [Variant] {
     #[derive(Deserialize)]
     struct File {
-        variant: Vec<Variant>,
+        rows: Vec<Variant>,
     }
     static VARIANTS: OnceLock<Vec<Variant>> = OnceLock::new();
     VARIANTS.get_or_init(|| {
-        let text = include_str!("../../../../kernels/rows/variants.toml");
-        // The file is part of the program, and a test reads it.
-        toml::from_str::<File>(text).map(|f| f.variant).unwrap_or_default()
+        let text = include_str!("../../../../kernels/variants.toml");
+        toml::from_str::<File>(text).expect("the crate's own records, see the test").rows
     })
 }
 

@@ -12,8 +12,12 @@ pub(super) const WARP: i64 = 32;
 const THREADS: i64 = 256;
 /// Threads of a block whose warps have rows of their own.
 const WARP_ROW_THREADS: i64 = 128;
-/// Threads of the largest block.
-const MAX_THREADS: i64 = 1024;
+/// Threads of the largest block: each may have 128 registers.
+const MAX_THREADS: i64 = 512;
+/// Blocks of the largest cluster that every device takes.
+const MAX_CLUSTER: i64 = 8;
+/// Blocks that keep a device busy.
+const BUSY_BLOCKS: i64 = 128;
 /// Points of a thread in an elementwise kernel, at least.
 const ELEMENTWISE_POINTS: i64 = 8;
 /// Points of a row that a thread keeps in registers, at most; halved where more values of each live on.
@@ -54,6 +58,8 @@ pub(super) struct Mapping {
     pub(super) threads: i64,
     /// Threads that share a row.
     pub(super) lanes: i64,
+    /// Blocks that share a row, a cluster; 1 for all but long rows.
+    pub(super) cluster: i64,
     /// Turns whose values stay in registers from one stage to the next; the turns after them read again.
     pub(super) held: i64,
 }
@@ -64,7 +70,7 @@ impl Mapping {
         match self.kind {
             Kind::Elementwise { groups, .. } => self.threads * self.points * groups,
             Kind::Columns => self.threads / self.lanes * self.points,
-            Kind::Rows | Kind::Scans => self.threads / self.lanes,
+            Kind::Rows | Kind::Scans => (self.threads / self.lanes).max(1),
         }
     }
 
@@ -86,6 +92,27 @@ fn needed_by_all(kernel: &LoopKernel) -> Vec<InstId> {
     needed(&kernel.body, &roots)
 }
 
+/// Blocks that share a row of so many groups: more than one where the rows are few and long, or where one block's
+/// registers do not hold `held` groups per thread and more blocks' do.
+fn blocks_of_row(kernel: &LoopKernel, groups: i64, held: i64) -> i64 {
+    // Symbolic sizes count as one: at least as many rows there are.
+    let known = kernel.outer.iter().filter_map(|e| match e {
+        Extent::Const(n) => Some(*n),
+        Extent::Param(_) => None,
+    });
+    let rows = known.fold(1i64, i64::saturating_mul);
+    let mut blocks = 1;
+    while blocks < MAX_CLUSTER {
+        let idle = rows.saturating_mul(blocks) < BUSY_BLOCKS && groups / blocks >= 4 * THREADS;
+        let overflows = groups > blocks * MAX_THREADS * held;
+        if !idle && !overflows {
+            break;
+        }
+        blocks *= 2;
+    }
+    blocks
+}
+
 /// Turns in which `threads` take as many groups.
 fn turns_of(groups: i64, threads: i64) -> i64 {
     (groups + threads - 1) / threads
@@ -104,11 +131,19 @@ pub(super) fn map(kernel: &LoopKernel, levels: &[usize]) -> Mapping {
         // The end of the space is code of its own, once.
         let groups = if tail { 1 } else { (ELEMENTWISE_POINTS / points.max(2)).max(1) };
         let kind = Kind::Elementwise { groups, tail };
-        return Mapping { kind, axis, points, threads: THREADS, lanes: 1, held: 0 };
+        return Mapping { kind, axis, points, threads: THREADS, lanes: 1, cluster: 1, held: 0 };
     }
     if kernel.stages.iter().any(|s| matches!(s, Stage::Reduce { fold: Fold::Scan, .. })) {
         let threads = WARP_ROW_THREADS;
-        return Mapping { kind: Kind::Scans, axis, points: 1, threads, lanes: WARP, held: 0 };
+        return Mapping {
+            kind: Kind::Scans,
+            axis,
+            points: 1,
+            threads,
+            lanes: WARP,
+            cluster: 1,
+            held: 0,
+        };
     }
     let length = extent_product(&kernel.inner);
     if let Some(outer) = kernel.outer.len().checked_sub(1)
@@ -119,30 +154,40 @@ pub(super) fn map(kernel: &LoopKernel, levels: &[usize]) -> Mapping {
         let lanes = if length.is_some_and(|n| n < SPLIT_COLUMN) { 1 } else { THREADS / WARP };
         let held = if reads_again(kernel) { length.map_or(0, |n| turns_of(n, lanes)) } else { 0 };
         let held = if held * points <= HELD_POINTS { held } else { 0 };
-        return Mapping { kind: Kind::Columns, axis, points, threads: THREADS, lanes, held };
+        return Mapping {
+            kind: Kind::Columns,
+            axis,
+            points,
+            threads: THREADS,
+            lanes,
+            cluster: 1,
+            held,
+        };
     }
     let points = choose(kernel, &insts, axis, extent, false);
     let again = reads_again(kernel);
     let budget = (HELD_POINTS / points).max(1);
-    let (threads, lanes, steps) = match length {
+    let (threads, lanes, cluster, steps) = match length {
         Some(n) => {
             let groups = (n / points).max(1);
             if groups <= WARP * WARP_STEPS.min(budget) {
                 let lanes = (groups as u64).next_power_of_two().min(WARP as u64) as i64;
-                (WARP_ROW_THREADS, lanes, turns_of(groups, lanes))
+                (WARP_ROW_THREADS, lanes, 1, turns_of(groups, lanes))
             } else {
+                let cluster = blocks_of_row(kernel, groups, if again { budget } else { groups });
+                let groups = turns_of(groups, cluster);
                 // As few turns as keep about THREADS threads busy, and as many as registers hold.
                 let turns = turns_of(groups, THREADS).min(budget);
                 // The results of four warps are read at once.
                 let threads = turns_of(turns_of(groups, turns), 4 * WARP) * 4 * WARP;
                 let threads = threads.min(MAX_THREADS);
-                (threads, threads, turns_of(groups, threads).min(budget))
+                (threads, threads * cluster, cluster, turns_of(groups, threads).min(budget))
             }
         }
-        None => (THREADS, THREADS, budget / 2),
+        None => (THREADS, THREADS, 1, budget / 2),
     };
     let held = if again { steps.max(1) } else { 0 };
-    Mapping { kind: Kind::Rows, axis, points, threads, lanes, held }
+    Mapping { kind: Kind::Rows, axis, points, threads, lanes, cluster, held }
 }
 
 /// Whether a stage needs elements that an earlier stage has read.

@@ -96,7 +96,14 @@ pub(super) fn generate(kernel: &LoopKernel) -> Result<Generated, std::fmt::Error
     c.push_str(
         "#include \"scalar/device.cuh\"\n#include \"ptx/launch.cuh\"\n#include \"loop/fold.cuh\"\n",
     );
-    c.push_str("#include \"loop/packet.cuh\"\n\n");
+    c.push_str("#include \"loop/packet.cuh\"\n");
+    let levels = levels(&kernel.body);
+    let mapping = map(kernel, &levels);
+    let (threads, cluster) = (mapping.threads, mapping.cluster);
+    if cluster > 1 {
+        c.push_str("#include \"loop/fold_cluster.cuh\"\n");
+    }
+    c.push('\n');
     writeln!(c, "struct {ENTRY}_params {{")?;
     if !kernel.operands.is_empty() {
         writeln!(c, "    uint64_t address[{}];", kernel.operands.len())?;
@@ -105,9 +112,13 @@ pub(super) fn generate(kernel: &LoopKernel) -> Result<Generated, std::fmt::Error
         writeln!(c, "    int64_t size[{}];", kernel.ints)?;
     }
     writeln!(c, "}};\n")?;
-    let levels = levels(&kernel.body);
-    let mapping = map(kernel, &levels);
-    writeln!(c, "ZF_KERNEL({ENTRY}, {ENTRY}_params, params, {}, 0) {{", mapping.threads)?;
+    match cluster {
+        1 => writeln!(c, "ZF_KERNEL({ENTRY}, {ENTRY}_params, params, {threads}, 0) {{")?,
+        _ => writeln!(
+            c,
+            "ZF_CLUSTER_KERNEL({ENTRY}, {ENTRY}_params, params, {threads}, {cluster}) {{"
+        )?,
+    }
     for (i, operand) in kernel.operands.iter().enumerate() {
         let ty = memory_type(operand.dtype);
         let constness = if operand.written { "" } else { "const " };
@@ -140,6 +151,7 @@ pub(super) fn generate(kernel: &LoopKernel) -> Result<Generated, std::fmt::Error
         block: mapping.threads as u32,
         shared_bytes: 0,
         param_bytes: kernel.param_bytes(),
+        cluster: cluster as u32,
         tile: [mapping.tile(), 0, 0, 0],
     })
 }

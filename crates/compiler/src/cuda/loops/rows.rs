@@ -89,6 +89,9 @@ impl Printer<'_> {
             }
             ready.extend(&held[at]);
         }
+        if self.mapping.cluster > 1 {
+            writeln!(c, "    zf::leave_cluster();")?;
+        }
         Ok(())
     }
 
@@ -114,12 +117,19 @@ impl Printer<'_> {
                 }
             }
             _ if lanes > WARP => {
+                let bytes = 16 * threads / WARP;
+                writeln!(c, "    __shared__ __align__(16) unsigned char scratch[{bytes}];")?;
+                let cluster = self.mapping.cluster;
+                if cluster > 1 {
+                    let folds =
+                        self.kernel.stages.iter().filter(|s| matches!(s, Stage::Reduce { .. }));
+                    let bytes = 16 * folds.count();
+                    writeln!(c, "    __shared__ __align__(16) unsigned char slots[{bytes}];")?;
+                }
                 writeln!(
                     c,
-                    "    __shared__ __align__(16) unsigned char scratch[{}];",
-                    16 * lanes / WARP
+                    "    const int64_t row = blockIdx.x / {cluster}, lane = blockIdx.x % {cluster} * {threads} + threadIdx.x;"
                 )?;
-                writeln!(c, "    const int64_t row = blockIdx.x, lane = threadIdx.x;")?;
                 writeln!(c, "    const int64_t row_length = {length};")?;
             }
             _ => {
@@ -251,11 +261,17 @@ impl Printer<'_> {
         }
         writeln!(c, "    {ty} part{acc} = {none};")?;
         self.turns(c, stage, acc, values)?;
-        let members = if lanes > WARP { "0xffffffffu" } else { "members" };
-        writeln!(
-            c,
-            "    const {result} acc{acc} = zf::fold<{lanes}>(part{acc}, {op}, scratch, {members}){index};"
-        )
+        let (threads, cluster) = (self.mapping.threads, self.mapping.cluster);
+        let folded = match lanes {
+            _ if cluster > 1 => format!(
+                "zf::fold_cluster<{threads}, {cluster}>(part{acc}, {op}, scratch, slots + 16 * {acc})"
+            ),
+            _ if lanes > WARP => {
+                format!("zf::fold<{lanes}>(part{acc}, {op}, scratch, 0xffffffffu)")
+            }
+            _ => format!("zf::fold<{lanes}>(part{acc}, {op}, scratch, members)"),
+        };
+        writeln!(c, "    const {result} acc{acc} = {folded}{index};")
     }
 
     fn store(
