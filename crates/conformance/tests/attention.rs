@@ -1,10 +1,8 @@
 //! Attention on the emulator: every variant and feature, all checkers on, late, eager and random schedules.
 
-use zeroforge_artifact::DType;
-use zeroforge_conformance::attention::{AttentionCase, Values};
+use zeroforge_conformance::attention::{AttentionCase, cases};
 use zeroforge_conformance::bench::Bench;
 use zeroforge_conformance::case::{Case, run_on_emulator};
-use zeroforge_kernels::attention::{Element, Forward, Lengths, Mask};
 
 fn run(cases: &[AttentionCase]) -> Vec<String> {
     let bench = Bench::open().expect("a compiler: `zeroforge toolchain install`");
