@@ -137,10 +137,11 @@ impl Ran {
 #[test]
 fn every_help_has_examples() {
     let place = Place::new();
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &["compile"],
         &["run"],
         &["verify"],
+        &["analyze"],
         &["emulate"],
         &["inspect"],
         &["bench"],
