@@ -109,16 +109,16 @@ pub(super) fn check_spec(spec: &DecodeSpec) -> Result<(), Refusal> {
             }
         }
     }
-    if let Some(rotary) = spec.rotary {
-        if rotary.dim == 0 || !rotary.dim.is_multiple_of(16) || rotary.dim > spec.head_dim {
-            return refuse(
-                "rotary.dim",
-                format!(
-                    "is {}, and has to be a multiple of 16 from 16 to head_dim ({})",
-                    rotary.dim, spec.head_dim
-                ),
-            );
-        }
+    if let Some(rotary) = spec.rotary
+        && (rotary.dim == 0 || !rotary.dim.is_multiple_of(16) || rotary.dim > spec.head_dim)
+    {
+        return refuse(
+            "rotary.dim",
+            format!(
+                "is {}, and has to be a multiple of 16 from 16 to head_dim ({})",
+                rotary.dim, spec.head_dim
+            ),
+        );
     }
     if let Copies::Tensor(rows) = spec.copies {
         let tile = tile_keys(spec);
