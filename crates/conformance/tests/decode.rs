@@ -43,27 +43,39 @@ fn listed_cases_are_right() {
     run(&listed());
 }
 
-/// The texts that an instance includes, the one with a bug changed, in the places of their includes.
+/// A text with the family's headers in the places of their includes, each once, and a bug in one of them.
+fn inlined(text: &str, bug: (&str, &str, &str), seen: &mut Vec<String>) -> String {
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        let name = line.trim_end().strip_prefix("#include \"").and_then(|l| l.strip_suffix('"'));
+        let Some(name) = name.filter(|name| name.starts_with("attention/")) else {
+            out += line;
+            continue;
+        };
+        if seen.iter().any(|s| s == name) {
+            continue;
+        }
+        seen.push(name.to_owned());
+        let header = DEVICE.iter().find(|h| h.0 == name).unwrap_or_else(|| panic!("no {name}")).1;
+        let (with_bug, from, to) = bug;
+        if with_bug == name {
+            assert_eq!(header.matches(from).count(), 1, "`{from}` in {name}");
+            out += &inlined(&header.replace(from, to), bug, seen);
+        } else {
+            out += &inlined(header, bug, seen);
+        }
+    }
+    out
+}
+
+/// An instance with a bug, if it includes the header that has it.
 fn with_bug(mut instance: Instance, header: &str, from: &str, to: &str) -> Instance {
-    let text = |name: &str| -> String {
-        let found = DEVICE.iter().find(|h| h.0 == name).unwrap_or_else(|| panic!("no {name}"));
-        found.1.to_owned()
-    };
-    let include = |name: &str| format!("#include \"{name}\"\n");
-    let good = text(header);
-    assert_eq!(good.matches(from).count(), 1, "`{from}` in {header}");
-    let bad = good.replace(from, to);
-    let main = ["attention/decode.cuh", "attention/combine.cuh", "attention/append.cuh"]
-        .into_iter()
-        .find(|name| instance.source.contains(&include(name)))
-        .expect("an instance of the family");
-    let replacement = if header == main { bad } else { text(main).replace(&include(header), &bad) };
-    if replacement == text(main) {
+    let mut seen = Vec::new();
+    let source = inlined(&instance.source, (header, from, to), &mut seen);
+    if !seen.iter().any(|name| name == header) {
         return instance;
     }
-    instance.source = instance.source.replace(&include(main), &replacement);
-    let entry = instance.entry.clone();
-    instance.source = instance.source.replace(&entry, Instance::ENTRY);
+    instance.source = source.replace(&instance.entry, Instance::ENTRY);
     instance.named("bug")
 }
 

@@ -224,6 +224,8 @@ fn attend(spec: &DecodeSpec, call: &DecodeCall, rows: &Expr) -> Launch {
         if let Some(v) = &call.cache.v {
             map(offset_of!(zf_decode_tensor_params, v), v, spec.value_dim);
         }
+        // Parameters are listed in the order of their places.
+        block.0.sort_by_key(|param| param.at);
     }
     Launch {
         instance: decode_instance(spec, partial),
