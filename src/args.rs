@@ -500,9 +500,9 @@ pub(crate) struct AnalyzeArgs {
     /// Limits that must be kept (docs/analyze.md).
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     pub(crate) gate: Option<PathBuf>,
-    /// Predict this launch (docs/analyze.md): a problem, how it is divided, and the device.
+    /// Predict this launch (docs/analyze.md): a problem, how it is divided, and the device; repeat for several.
     #[arg(long, value_name = "FILE")]
-    pub(crate) launch: Option<PathBuf>,
+    pub(crate) launch: Vec<PathBuf>,
     /// Folder with headers for a .cu file; its own folder is searched anyway.
     #[arg(short = 'I', long, value_name = "DIR")]
     pub(crate) include: Vec<PathBuf>,

@@ -78,7 +78,7 @@ template <class T, int DV, int MAX_SPLITS> ZF_INLINE void combine(const zf_combi
         }
     }
     if (p.lse && lane == 0) {
-        const float lse = sum == 0.0f ? -ZF_INF : (base + ptx::lg2_approx_f32(sum)) * LN_2;
+        const float lse = sum == 0.0f ? -ZF_INF : (base + ptx::lg2_approx_ftz_f32(sum)) * LN_2;
         ((float *)p.lse)[(batch * p.heads + head) * p.queries + query] = lse;
     }
     T *const to = (T *)p.o.address + batch * p.o.stride[0] + head * p.o.stride[1] + query * p.o.stride[2] + 4 * lane;

@@ -220,7 +220,7 @@ ZF_INLINE void store_rows(const zf_decode_params &p, const DecodeWork &w, const 
         }
         // A row that sees nothing: zero, and minus infinity as its logarithm.
         const bool nothing = sum == 0.0f;
-        const float lse = nothing ? -ZF_INF : most + ptx::lg2_approx_f32(sum);
+        const float lse = nothing ? -ZF_INF : most + ptx::lg2_approx_ftz_f32(sum);
         scale = nothing ? 0.0f : scale / sum;
         const bool first = threadIdx.x / 128 == 0 && threadIdx.x % 4 == 0;
         if constexpr (C::PARTIAL) {

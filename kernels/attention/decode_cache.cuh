@@ -4,7 +4,7 @@
 // so 16 rows from such a place lie in one page ("a group").
 #pragma once
 
-#include "ptx/convert_pairs.cuh"
+#include "ptx/convert.cuh"
 #include "ptx/cp_async.cuh"
 #include "tile/shared.cuh"
 

@@ -2,7 +2,7 @@
 // cache.
 #pragma once
 
-#include "ptx/convert_pairs.cuh"
+#include "ptx/convert.cuh"
 
 namespace zf {
 

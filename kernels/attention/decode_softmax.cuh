@@ -4,7 +4,7 @@
 // register i of a product belongs to row i / 2 % 2 of the two.
 #pragma once
 
-#include "ptx/ex2.cuh"
+#include "ptx/math.cuh"
 
 namespace zf {
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention/mask.cuh"
+#include "ptx/wgmma.cuh"
 
 namespace zf {
 
@@ -12,6 +13,9 @@ template <> struct Pair<zf_bf16> {
 };
 template <> struct Pair<zf_f16> {
     static __device__ __forceinline__ uint32_t of(float low, float high) { return ptx::cvt_rn_f16x2_f32(high, low); }
+};
+template <> struct Pair<zf_e4m3> {
+    static __device__ __forceinline__ uint32_t of(float low, float high) { return ptx::cvt_rn_satfinite_e4m3x2_f32(high, low); }
 };
 
 // Four lanes have four words each; word s of lane q comes from lane s, which had it as word q.

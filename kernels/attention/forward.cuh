@@ -6,6 +6,7 @@
 #pragma once
 
 #include "attention/mainloop.cuh"
+#include "attention/transpose.cuh"
 
 namespace zf {
 
@@ -23,10 +24,14 @@ template <class C> ZF_INLINE void attention_forward(const zf_flash_attention_par
     // The same in all lanes, and known to be.
     const int group = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
     if (group == 0) {
-        ptx::setmaxnreg_dec<C::GROUPS == 3 ? 32 : 24>();
-        if (threadIdx.x < 32) Producer<C>(p, shared).run();
+        ptx::setmaxnreg_dec<C::COPY_REGISTERS>();
+        if (threadIdx.x < 32) {
+            Producer<C>(p, shared).run();
+        } else if constexpr (C::FP8) {
+            Transposer<C>(p, shared).run();
+        }
     } else {
-        ptx::setmaxnreg_inc<C::GROUPS == 3 ? 160 : 240>();
+        ptx::setmaxnreg_inc<C::MULTIPLY_REGISTERS>();
         Consumer<C>(p, shared, group - 1).run();
     }
 }

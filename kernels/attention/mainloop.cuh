@@ -81,22 +81,30 @@ template <class C> struct Producer {
         k.advance();
     }
 
+    __device__ __forceinline__ void copy_v(unsigned char *slot, uint64_t *full, const Sequence &s, const TileCoordinates &t,
+                                           int kv_head, int tile) {
+        ptx::mbarrier_arrive_expect_tx(full, C::V_COPIED_BYTES);
+#pragma unroll
+        for (int i = 0; i < C::DV_PANELS; ++i) {
+            ptx::tensor_load_4d(slot + i * C::N * SWIZZLE_BYTES, &p.v, full, i * C::PANEL, s.first_key + tile * C::N, kv_head,
+                                C::RAGGED_KEYS ? 0 : t.batch);
+        }
+    }
+
     __device__ __forceinline__ void load_v(const Sequence &s, const TileCoordinates &t, int kv_head, int tile, bool leader) {
+        if constexpr (C::FP8) {
+            shared.values.copied_ring.wait_empty(v);
+            if (leader) copy_v(shared.values.copied[v.slot], &shared.values.copied_ring.full[v.slot], s, t, kv_head, tile);
+            v.advance();
+            return;
+        }
         shared.v_ring.wait_empty(v);
         // A probability of 0 times what lies after the sequence's end could still be NaN.
         const int rows = s.keys - tile * C::N;
         const bool clear = C::CLEAR_TAIL && rows < C::N;
         unsigned char *const slot = shared.v[v.slot];
         uint64_t *const full = &shared.v_ring.full[v.slot];
-        if (leader) {
-            uint64_t *const barrier = clear ? &shared.tail : full;
-            ptx::mbarrier_arrive_expect_tx(barrier, C::V_BYTES);
-#pragma unroll
-            for (int i = 0; i < C::DV_PANELS; ++i) {
-                ptx::tensor_load_4d(slot + i * C::N * SWIZZLE_BYTES, &p.v, barrier, i * C::PANEL, s.first_key + tile * C::N, kv_head,
-                                    C::RAGGED_KEYS ? 0 : t.batch);
-            }
-        }
+        if (leader) copy_v(slot, clear ? &shared.tail : full, s, t, kv_head, tile);
         if (clear) {
             ptx::mbarrier_wait(&shared.tail, tail_phase);
             tail_phase ^= 1;
@@ -148,12 +156,20 @@ template <class C> struct Consumer {
         if (C::PING_PONG) ptx::bar_arrive(1 + (group + 1) % C::GROUPS, 256);
     }
 
-    // Register 4 * j + 2 * h + e of the scores is where a row's part of A is wanted.
+    // Probabilities of 16-bit types lie as A wants them (register 4 * j + 2 * h + e of the scores: row h). Of 8-bit types
+    // A wants four neighbours: keys 2q and 2q + 1 of two blocks of eight are taken for them (attention/transpose.cuh).
     __device__ __forceinline__ void pack() {
 #pragma unroll
         for (int i = 0; i < C::N_STEPS; ++i)
 #pragma unroll
-            for (int r = 0; r < 4; ++r) probability[i][r] = Pair<typename C::T>::of(score[8 * i + 2 * r], score[8 * i + 2 * r + 1]);
+            for (int r = 0; r < 4; ++r) {
+                if constexpr (C::FP8) {
+                    const int at = 16 * i + 8 * (r / 2) + 2 * (r % 2);
+                    probability[i][r] = Pair<zf_e4m3>::of(score[at], score[at + 1]) | Pair<zf_e4m3>::of(score[at + 4], score[at + 5]) << 16;
+                } else {
+                    probability[i][r] = Pair<typename C::T>::of(score[8 * i + 2 * r], score[8 * i + 2 * r + 1]);
+                }
+            }
     }
 
     template <bool MASKED>
@@ -194,11 +210,20 @@ template <class C> struct Consumer {
         pack();
     }
 
+    static __device__ __forceinline__ float descale(const zf_operand &of, int batch, int kv_head) {
+        return ((const float *)of.address)[batch * of.stride[0] + kv_head * of.stride[1]];
+    }
+
     __device__ __forceinline__ void tile(const Sequence &s, const TileCoordinates &t) {
         const int row = group * 64 + threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4;
         const Rows<C> rows(p, s, t, row);
         const KeyTiles<C> tiles(p, s, t.block);
-        const float scale = p.scale;
+        float scale = p.scale, value_scale = 1.0f;
+        if (C::FP8) {
+            const int kv_head = t.head / ((int)p.heads / C::PACK / (int)p.kv_heads);
+            scale *= descale(p.q_descale, t.batch, kv_head) * descale(p.k_descale, t.batch, kv_head);
+            value_scale = descale(p.v_descale, t.batch, kv_head);
+        }
         softmax.begin(C::MODIFY ? 1.0f : scale * LOG2_E);
         if (C::SINK) {
 #pragma unroll
@@ -246,7 +271,7 @@ template <class C> struct Consumer {
             release(shared.v_ring, v);
         }
         softmax.finish();
-        store_tile<C>(p, s, rows, t.batch, out, softmax, 1.0f);
+        store_tile<C>(p, s, rows, t.batch, out, softmax, value_scale);
     }
 
     __device__ __forceinline__ void run() {

@@ -10,7 +10,7 @@
 
 namespace zf {
 
-constexpr float LOG2_E = 1.44269504088896341f;
+constexpr float LOG2_E = 1.44269504088896341f, LN_2 = 0.69314718055994531f;
 
 template <class C> struct Softmax {
     float base[2];   // subtracted, in powers of two; 0 while nothing was seen
@@ -85,9 +85,7 @@ template <class C> struct Softmax {
     __device__ __forceinline__ float inverse(int h) const { return sum[h] == 0.0f ? 0.0f : 1.0f / sum[h]; }
 
     // Logarithm of the sum of exponentials; -inf for a row that saw nothing.
-    __device__ __forceinline__ float log_sum(int h) const {
-        return (base[h] + ptx::lg2_approx_ftz_f32(sum[h])) * (1.0f / LOG2_E);
-    }
+    __device__ __forceinline__ float log_sum(int h) const { return fmaf(base[h], LN_2, logf(sum[h])); }
 };
 
 }  // namespace zf

@@ -98,19 +98,29 @@ template <class Config> struct UnitRows {
     }
 };
 
+// A sum's bits as a float, which is what parts are kept as, and back.
+ZF_INLINE float as_bits(float x) { return x; }
+ZF_INLINE float as_bits(int32_t x) { return __int_as_float(x); }
+template <class Acc> ZF_INLINE Acc bits_as(float x) {
+    if constexpr (same<Acc, float>::value) return x;
+    else return __float_as_int(x);
+}
+
 // Adds up the parts of a cut tile, in their order. False for all warpgroups but the last to arrive, which has the
 // whole sum afterwards.
 template <class Config> ZF_INLINE bool add_parts(const zf_tensor_gemm_params &p, Sums<Config> &sums, const Work &w, int rank, int warpgroup, int *last) {
+    using Acc = typename Config::Acc;
     constexpr int PART = Config::ROWS * Config::COLUMNS;
     constexpr int REGISTERS = UNITS<Config> * Config::COLUMNS / 2;
     const int thread = threadIdx.x % 128;
     const int half = Config::PINGPONG ? 0 : warpgroup;
     const int tail = w.tail * Config::CLUSTER + rank;
     float4 *const parts = (float4 *)((float *)p.partials + (int64_t)tail * w.parts * PART + half * (PART / 2)) + thread;
-    float *const d = (float *)&sums.d[0][0];
 #pragma unroll
-    for (int i = 0; i < REGISTERS / 4; ++i)
-        parts[w.part * (PART / 4) + i * 128] = make_float4(d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]);
+    for (int i = 0; i < REGISTERS / 4; ++i) {
+        const Acc *const d = &sums.d[i / (Config::COLUMNS / 8)][i % (Config::COLUMNS / 8) * 4];
+        parts[w.part * (PART / 4) + i * 128] = make_float4(as_bits(d[0]), as_bits(d[1]), as_bits(d[2]), as_bits(d[3]));
+    }
     ptx::bar_sync(EPILOGUE + warpgroup, 128);
     int *const counter = (int *)p.counters + tail * 2 + half;
     if (thread == 0) *last = ptx::atom_add_acq_rel_gpu(counter, 1) == w.parts - 1;
@@ -118,22 +128,18 @@ template <class Config> ZF_INLINE bool add_parts(const zf_tensor_gemm_params &p,
     if (!*last) return false;
     if (thread == 0) *counter = 0;
 #pragma unroll
-    for (int i = 0; i < REGISTERS / 4; ++i) {
-        float4 sum = parts[i * 128];
+    for (int i = 0; i < REGISTERS; ++i) sums.d[i / (Config::COLUMNS / 2)][i % (Config::COLUMNS / 2)] = 0;
 #pragma unroll 1
-        for (int part = 1; part < w.parts; ++part) {
+    for (int part = 0; part < w.parts; ++part)
+#pragma unroll
+        for (int i = 0; i < REGISTERS / 4; ++i) {
             const float4 x = parts[part * (PART / 4) + i * 128];
-            if constexpr (same<typename Config::Acc, int32_t>::value) {
-                sum.x = __int_as_float(__float_as_int(sum.x) + __float_as_int(x.x));
-                sum.y = __int_as_float(__float_as_int(sum.y) + __float_as_int(x.y));
-                sum.z = __int_as_float(__float_as_int(sum.z) + __float_as_int(x.z));
-                sum.w = __int_as_float(__float_as_int(sum.w) + __float_as_int(x.w));
-            } else {
-                sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-            }
+            Acc *const sum = &sums.d[i / (Config::COLUMNS / 8)][i % (Config::COLUMNS / 8) * 4];
+            sum[0] += bits_as<Acc>(x.x);
+            sum[1] += bits_as<Acc>(x.y);
+            sum[2] += bits_as<Acc>(x.z);
+            sum[3] += bits_as<Acc>(x.w);
         }
-        d[4 * i] = sum.x, d[4 * i + 1] = sum.y, d[4 * i + 2] = sum.z, d[4 * i + 3] = sum.w;
-    }
     // `last` is written again for the next tile.
     ptx::bar_sync(EPILOGUE + warpgroup, 128);
     return true;

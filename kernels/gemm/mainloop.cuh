@@ -61,60 +61,97 @@ template <class Config> ZF_INLINE int k_blocks(const zf_tensor_gemm_params &p) {
     return blocks;
 }
 
-template <class Config> ZF_INLINE void load_a(const zf_tensor_gemm_params &p, Slots<Config> &s, int slot, const Work &w, int block) {
-    uint64_t *const full = &s.ring.full[slot];
-    if constexpr (Config::CONV) {
-        // Blocks walk the channels of one tap of the filter after the other. Positions outside of the image read as
-        // zero: the padding.
-        const int of_tap = ceil_div(p.k, BLOCK_K<Config>);
-        const int channel = block % of_tap * BLOCK_K<Config>;
-        const int tap = block / of_tap;
-        const int x = tap % Config::TAPS[0] * Config::DILATION[0] - Config::PADDING[0];
-        const int y = tap / Config::TAPS[0] % Config::TAPS[1] * Config::DILATION[1] - Config::PADDING[1];
-        const int z = tap / (Config::TAPS[0] * Config::TAPS[1]) * Config::DILATION[2] - Config::PADDING[2];
-#pragma unroll
-        for (int i = 0; i < Config::ROWS / UNIT_ROWS; ++i) {
-            const Patch<Config> at(p, w.row_tile * (Config::ROWS / UNIT_ROWS) + i);
-            ptx::tensor_load_5d(s.a[slot] + i * UNIT_ROWS * SWIZZLE_BYTES, &p.a_map, full, channel,
-                                at.at[0] * Config::STRIDE[0] + x, at.at[1] * Config::STRIDE[1] + y,
-                                at.at[2] * Config::STRIDE[2] + z, at.at[3]);
-        }
-    } else {
-        const int b1 = w.b1 * p.a_batch[1], b0 = w.b0 * p.a_batch[0], k = block * BLOCK_K<Config>;
-        if constexpr (Config::A_MN) {
-#pragma unroll
-            for (int i = 0; i < Config::ROWS / PANEL_COLUMNS; ++i)
-                ptx::tensor_load_4d(s.a[slot] + i * BLOCK_K<Config> * SWIZZLE_BYTES, &p.a_map, full,
-                                    w.row + i * PANEL_COLUMNS, k, b1, b0);
+// Where a block of K is: of a convolution, channels of a tap of the filter. Blocks walk the channels of one tap after
+// the other, x first.
+template <class Config> struct BlockOfK {
+    int k;              // first k, or first channel
+    int tap, at[3];     // tap, and its x, y, z
+
+    __device__ __forceinline__ BlockOfK(const zf_tensor_gemm_params &p, int block) {
+        if constexpr (Config::CONV) {
+            const int of_tap = ceil_div(p.k, BLOCK_K<Config>);
+            k = block % of_tap * BLOCK_K<Config>;
+            tap = block / of_tap;
+            at[0] = tap % Config::TAPS[0];
+            at[1] = tap / Config::TAPS[0] % Config::TAPS[1];
+            at[2] = tap / (Config::TAPS[0] * Config::TAPS[1]);
         } else {
-            ptx::tensor_load_4d(s.a[slot], &p.a_map, full, k, w.row, b1, b0);
+            k = block * BLOCK_K<Config>;
         }
     }
-}
+
+    __device__ __forceinline__ void advance(const zf_tensor_gemm_params &p) {
+        k += BLOCK_K<Config>;
+        if constexpr (Config::CONV) {
+            if (k < p.k) return;
+            k = 0;
+            ++tap;
+            if (++at[0] < Config::TAPS[0]) return;
+            at[0] = 0;
+            if (++at[1] < Config::TAPS[1]) return;
+            at[1] = 0;
+            ++at[2];
+        }
+    }
+};
+
+// The rows of A of a tile.
+template <class Config> struct SourceOfA {
+    static constexpr int UNITS = Config::ROWS / UNIT_ROWS;
+    int input[Config::CONV ? UNITS : 1][4];  // of a convolution, where the first tap of a unit reads
+
+    __device__ __forceinline__ SourceOfA(const zf_tensor_gemm_params &p, const Work &w) {
+        if constexpr (Config::CONV) {
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u) {
+                const Patch<Config> patch(p, w.row_tile * UNITS + u);
+#pragma unroll
+                for (int i = 0; i < 3; ++i) input[u][i] = patch.at[i] * Config::STRIDE[i] - Config::PADDING[i];
+                input[u][3] = patch.at[3];
+            }
+        }
+    }
+
+    __device__ __forceinline__ void load(const zf_tensor_gemm_params &p, Slots<Config> &s, int slot, const Work &w, const BlockOfK<Config> &block) const {
+        uint64_t *const full = &s.ring.full[slot];
+        if constexpr (Config::CONV) {
+            // Positions outside of the image read as zero: the padding.
+#pragma unroll
+            for (int u = 0; u < UNITS; ++u)
+                ptx::tensor_load_5d(s.a[slot] + u * UNIT_ROWS * SWIZZLE_BYTES, &p.a_map, full, block.k,
+                                    input[u][0] + block.at[0] * Config::DILATION[0], input[u][1] + block.at[1] * Config::DILATION[1],
+                                    input[u][2] + block.at[2] * Config::DILATION[2], input[u][3]);
+        } else {
+            const int b1 = w.b1 * p.a_batch[1], b0 = w.b0 * p.a_batch[0];
+            if constexpr (Config::A_MN) {
+#pragma unroll
+                for (int i = 0; i < Config::ROWS / PANEL_COLUMNS; ++i)
+                    ptx::tensor_load_4d(s.a[slot] + i * BLOCK_K<Config> * SWIZZLE_BYTES, &p.a_map, full,
+                                        w.row + i * PANEL_COLUMNS, block.k, b1, b0);
+            } else {
+                ptx::tensor_load_4d(s.a[slot], &p.a_map, full, block.k, w.row, b1, b0);
+            }
+        }
+    }
+};
 
 // B comes in boxes. With GATED, the second half of a tile's columns are those of the second half of B. In a
 // cluster each block copies half of the boxes, to both.
-template <class Config> ZF_INLINE void load_b(const zf_tensor_gemm_params &p, Slots<Config> &s, int slot, const Work &w, int block, int rank) {
+template <class Config>
+ZF_INLINE void load_b(const zf_tensor_gemm_params &p, Slots<Config> &s, int slot, const Work &w, const BlockOfK<Config> &block, int rank) {
     constexpr int BOX = Config::B_MN ? PANEL_COLUMNS : Config::B_BOX;
     constexpr int BOXES = Config::COLUMNS / BOX;
     uint64_t *const full = &s.ring.full[slot];
-    const int b1 = Config::GROUPED ? w.group : w.b1 * p.b_batch[1], b0 = w.b0 * p.b_batch[0];
+    const int b1 = (Config::GROUPED ? w.group : w.b1) * p.b_batch[1], b0 = w.b0 * p.b_batch[0];
 #pragma unroll
     for (int j = 0; j < BOXES; ++j) {
         if (Config::CLUSTER > 1 && j / (BOXES / Config::CLUSTER) != rank) continue;
         int column = w.column_tile * Config::OUT_COLUMNS + j * BOX;
         if (Config::GATED && j >= BOXES / 2) column += p.n - Config::OUT_COLUMNS;
         uint8_t *const to = s.b[slot] + j * BOX * SWIZZLE_BYTES;
-        int x = block * BLOCK_K<Config>, y = column, z = b1;
-        if constexpr (Config::CONV) {
-            const int of_tap = ceil_div(p.k, BLOCK_K<Config>);
-            x = block % of_tap * BLOCK_K<Config>;
-            y = block / of_tap;
-            z = column;
-        } else if constexpr (Config::B_MN) {
-            y = x;
-            x = column;
-        }
+        const int x = Config::B_MN ? column : block.k;
+        const int y = Config::CONV ? block.tap : Config::B_MN ? block.k : column;
+        const int z = Config::CONV ? column : b1;
         if constexpr (Config::CLUSTER > 1) {
             ptx::tensor_load_4d_multicast(to, &p.b_map, full, x, y, z, b0, (1 << Config::CLUSTER) - 1);
         } else {
@@ -134,12 +171,15 @@ template <class Config> ZF_INLINE void produce(const zf_tensor_gemm_params &p, S
     Work w;
 #pragma unroll 1
     while (scheduler.next(w)) {
+        const SourceOfA<Config> a(p, w);
+        BlockOfK<Config> block(p, w.k_begin);
 #pragma unroll 1
-        for (int block = w.k_begin; block < w.k_end; ++block) {
+        for (int i = w.k_begin; i < w.k_end; ++i) {
             wait_empty(s, state);
             ptx::mbarrier_arrive_expect_tx(&s.ring.full[state.slot], Slots<Config>::BYTES);
-            load_a(p, s, state.slot, w, block);
+            a.load(p, s, state.slot, w, block);
             load_b(p, s, state.slot, w, block, scheduler.rank);
+            block.advance(p);
             state.advance();
         }
     }
@@ -155,21 +195,36 @@ template <class Config> ZF_INLINE void product(typename Config::Acc (&d)[Config:
     else Product::ss(d, a, b, scale_d);
 }
 
-// One slot's products, as one group. `first`: unit of the tile that this warpgroup starts at.
-template <class Config> ZF_INLINE void multiply_slot(Sums<Config> &sums, Slots<Config> &s, int slot, int first, int scale_d) {
+// Descriptors of a warpgroup's operands in slot 0. Those of other places differ in the address alone, which is in
+// the low word and never carries.
+struct Operands {
+    uint64_t a, b;
+
+    template <class Config> static __device__ __forceinline__ Operands of(Slots<Config> &s, int first) {
+        constexpr int PANEL = BLOCK_K<Config> * SWIZZLE_BYTES;
+        const uint32_t a = ptx::shared_address(s.a[0]) + first * UNIT_ROWS * SWIZZLE_BYTES, b = ptx::shared_address(s.b[0]);
+        return {Config::A_MN ? mn_major_descriptor(a, PANEL) : k_major_descriptor(a),
+                Config::B_MN ? mn_major_descriptor(b, PANEL) : k_major_descriptor(b)};
+    }
+};
+
+ZF_INLINE uint64_t advanced(uint64_t descriptor, uint32_t bytes) {
+    return (descriptor & 0xffffffff00000000ull) | (uint32_t)((uint32_t)descriptor + bytes / 16);
+}
+
+// One slot's products, as one group.
+template <class Config> ZF_INLINE void multiply_slot(Sums<Config> &sums, const Operands &operands, int slot, int scale_d) {
     constexpr int STEP = ptx::Wgmma<typename Config::Element, Config::COLUMNS>::K;
     // From one step to the next: 32 bytes of a K-major row, STEP rows of an MN-major panel.
     constexpr int A_STEP = Config::A_MN ? STEP * SWIZZLE_BYTES : 32, B_STEP = Config::B_MN ? STEP * SWIZZLE_BYTES : 32;
-    constexpr int PANEL = BLOCK_K<Config> * SWIZZLE_BYTES;
-    const uint32_t a = ptx::shared_address(s.a[slot]) + first * UNIT_ROWS * SWIZZLE_BYTES, b = ptx::shared_address(s.b[slot]);
-    const uint64_t da = Config::A_MN ? mn_major_descriptor(a, PANEL) : k_major_descriptor(a);
-    const uint64_t db = Config::B_MN ? mn_major_descriptor(b, PANEL) : k_major_descriptor(b);
+    const uint64_t a = advanced(operands.a, slot * Config::ROWS * SWIZZLE_BYTES);
+    const uint64_t b = advanced(operands.b, slot * Config::COLUMNS * SWIZZLE_BYTES);
     ptx::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < BLOCK_K<Config> / STEP; ++i)
 #pragma unroll
         for (int u = 0; u < UNITS<Config>; ++u)
-            product<Config>(sums.d[u], da + (i * A_STEP + u * UNIT_ROWS * SWIZZLE_BYTES) / 16, db + i * B_STEP / 16,
+            product<Config>(sums.d[u], advanced(a, i * A_STEP + u * UNIT_ROWS * SWIZZLE_BYTES), advanced(b, i * B_STEP),
                             i == 0 ? scale_d : 1);
     ptx::wgmma_commit_group();
 }
@@ -192,15 +247,16 @@ template <class Config> ZF_INLINE void keep(Sums<Config> &sums) {
 // group was issued, before it is waited for.
 template <class Config, class Issued>
 ZF_INLINE void multiply_plain(Sums<Config> &sums, Slots<Config> &s, RingState<Config::STAGES> &state, const Work &w, int first, const Issued &issued) {
+    const Operands operands = Operands::of(s, first);
     keep(sums);
     s.ring.wait_full(state);
-    multiply_slot(sums, s, state.slot, first, 0);
+    multiply_slot(sums, operands, state.slot, 0);
     int last = state.slot;
     state.advance();
 #pragma unroll 1
     for (int block = w.k_begin + 1; block < w.k_end; ++block) {
         s.ring.wait_full(state);
-        multiply_slot(sums, s, state.slot, first, 1);
+        multiply_slot(sums, operands, state.slot, 1);
         ptx::wgmma_wait_group<1>();
         release(s, last);
         last = state.slot;
@@ -227,12 +283,13 @@ ZF_INLINE void multiply_scaled(const zf_tensor_gemm_params &p, Sums<Config> &sum
     for (int u = 0; u < UNITS<Config>; ++u)
 #pragma unroll
         for (int i = 0; i < Config::COLUMNS / 2; ++i) sums.d[u][i] = 0;
+    const Operands operands = Operands::of(s, first);
     Sums<Config> slot_sums;
 #pragma unroll 1
     for (int block = w.k_begin; block < w.k_end; ++block) {
         s.ring.wait_full(state);
         keep(slot_sums);
-        multiply_slot(slot_sums, s, state.slot, first, 0);
+        multiply_slot(slot_sums, operands, state.slot, 0);
         float scale[UNITS<Config>][2];
         const float of_b = __ldg(b_scale + block * p.b_scale.stride[3]);
 #pragma unroll

@@ -48,16 +48,20 @@ struct SkinnyWork {
     }
 };
 
+ZF_INLINE uint32_t skinny_bits(float x) { return __float_as_uint(x); }
+ZF_INLINE uint32_t skinny_bits(zf_bf16 x) { return x.bits; }
+ZF_INLINE uint32_t skinny_bits(zf_f16 x) { return x.bits; }
+
 // 16 bytes of which the first `valid` elements exist; the rest is zero.
 template <class T> ZF_INLINE uint4 skinny_piece(const T *from, int64_t valid) {
     if (valid >= 16 / (int64_t)sizeof(T)) return ptx::ld_global_nc_no_allocate_v4(from);
-    union { uint4 all; T element[16 / sizeof(T)]; } piece;
-    piece.all = make_uint4(0, 0, 0, 0);
     // The edge of a matrix whose rows are not whole pieces.
+    constexpr int OF_WORD = 4 / (int)sizeof(T);
+    uint32_t word[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < 16 / (int)sizeof(T) - 1; ++i)
-        if (i < valid) piece.element[i] = from[i];
-    return piece.all;
+    for (int i = 0; i < 4 * OF_WORD - 1; ++i)
+        if (i < valid) word[i / OF_WORD] |= skinny_bits(from[i]) << i % OF_WORD * 16;
+    return make_uint4(word[0], word[1], word[2], word[3]);
 }
 
 // Adds `slices` partial tiles [slice][ROWS][COLUMNS] of the block, then those of the cluster, and stores. `sums`, a place

@@ -45,6 +45,9 @@ ZF_INLINE void consume(const zf_tensor_gemm_params &p, GemmShared<Config> &s, Sc
                 continue;
             }
             ptx::bar_sync(TURN + warpgroup, 256);
+            // The same in a warp, again for the compiler to see: descriptors stay in uniform registers.
+            state.slot = __shfl_sync(0xffffffff, state.slot, 0);
+            state.phase = __shfl_sync(0xffffffff, state.phase, 0);
         }
         multiply(p, sums, s.slots, state, w, first, [&] {
             if constexpr (Config::PINGPONG) ptx::bar_arrive(TURN + (warpgroup ^ 1), 256);
@@ -62,7 +65,8 @@ ZF_INLINE void consume(const zf_tensor_gemm_params &p, GemmShared<Config> &s, Sc
 template <class Config, class Epilogue> ZF_INLINE void tensor_gemm(const zf_tensor_gemm_params &p, unsigned char *memory, const Epilogue &epilogue) {
     GemmShared<Config> &s = *(GemmShared<Config> *)memory;
     const Scheduler<Config> scheduler(p, row_tiles<Config>(p), k_blocks<Config>(p));
-    const int warpgroup = threadIdx.x / 128;
+    // From a lane, so that what follows from it is known to be the same in a warp.
+    const int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
     if (threadIdx.x == 0) {
         ptx::prefetch_tensormap(&p.a_map);
         ptx::prefetch_tensormap(&p.b_map);

@@ -128,16 +128,17 @@ template <class Config> ZF_INLINE void tf32_split(const zf_tensor_gemm_params &p
         for (int block = tiles.block_begin; block < tiles.block_end; ++block) {
             s.ring.wait_full(state);
             // Every term has the place of its number: swizzle does not matter.
-            const float4 *const from = (const float4 *)s.a[state.slot][0];
+            float4 *const first = (float4 *)s.a[state.slot][0];
 #pragma unroll 4
             for (int i = thread; i < Config::A_BYTES / 16; i += 32 * TF32_SPLITTERS) {
-                const float4 x = from[i];
-                const float4 y = make_float4(tf32_term1<Config::TERMS>(x.x), tf32_term1<Config::TERMS>(x.y),
-                                             tf32_term1<Config::TERMS>(x.z), tf32_term1<Config::TERMS>(x.w));
-                ((float4 *)s.a[state.slot][1])[i] = y;
-                if constexpr (Config::TERMS == 3) {
-                    ((float4 *)s.a[state.slot][2])[i] = make_float4(tf32_rest(y.x), tf32_rest(y.y), tf32_rest(y.z), tf32_rest(y.w));
-                }
+                float4 x = first[i];
+                float y[4][Config::TERMS - 1];
+                const bool changed[4] = {tf32_terms_of_a<Config::TERMS>(x.x, y[0]), tf32_terms_of_a<Config::TERMS>(x.y, y[1]),
+                                         tf32_terms_of_a<Config::TERMS>(x.z, y[2]), tf32_terms_of_a<Config::TERMS>(x.w, y[3])};
+                if (changed[0] | changed[1] | changed[2] | changed[3]) first[i] = x;
+#pragma unroll
+                for (int term = 1; term < Config::TERMS; ++term)
+                    ((float4 *)s.a[state.slot][term])[i] = make_float4(y[0][term - 1], y[1][term - 1], y[2][term - 1], y[3][term - 1]);
             }
             ptx::fence_proxy_async_shared();
             __syncwarp();
@@ -254,10 +255,10 @@ ZF_INLINE void tf32_consume(const zf_tensor_gemm_params &p, Tf32Shared<Config> &
         for (int block = tiles.block_begin; block < tiles.block_end; ++block) {
 #pragma unroll
             for (int i = 0; i < 16; ++i) {
-                float v = x[i / 4][i % 4];
-                terms[0][i / 4][i % 4] = __float_as_uint(v);
-                if constexpr (Config::TERMS > 1) terms[1][i / 4][i % 4] = __float_as_uint(v = tf32_term1<Config::TERMS>(v));
-                if constexpr (Config::TERMS > 2) terms[2][i / 4][i % 4] = __float_as_uint(tf32_rest(v));
+                float term[Config::TERMS];
+                tf32_terms_of_b<Config::TERMS>(x[i / 4][i % 4], term);
+#pragma unroll
+                for (int t = 0; t < Config::TERMS; ++t) terms[t][i / 4][i % 4] = __float_as_uint(term[t]);
             }
             if constexpr (Config::TERMS > 1) ptx::mbarrier_wait(&s.ready[state.slot], state.phase);
             ptx::keep(part);
@@ -271,6 +272,12 @@ ZF_INLINE void tf32_consume(const zf_tensor_gemm_params &p, Tf32Shared<Config> &
             }
             ptx::wgmma_wait_group<0>();
             ptx::keep(part);
+            // The products read these registers until now.
+#pragma unroll
+            for (int t = 0; t < Config::TERMS; ++t)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) ptx::keep(terms[t][i]);
+            __syncwarp();
             if (threadIdx.x % 32 == 0) ptx::mbarrier_arrive(&s.ring.empty[slot]);
 #pragma unroll
             for (int i = 0; i < Config::ROWS / 2; ++i) sums[i] += part[i];
@@ -312,7 +319,9 @@ template <class Config, class Store> ZF_INLINE void tf32_gemm(const zf_tensor_ge
     if (threadIdx.x < 128) {
         if (Config::WARPGROUPS > 1) ptx::setmaxnreg_dec<40>();
         if (threadIdx.x == 0) tf32_copy(p, s, tiles);
-        if (Config::TERMS > 1 && threadIdx.x >= 32) tf32_split(p, s, tiles);
+        if constexpr (Config::TERMS > 1) {
+            if (threadIdx.x >= 32) tf32_split(p, s, tiles);
+        }
     } else {
         if (Config::WARPGROUPS > 1) ptx::setmaxnreg_inc<232>();
         tf32_consume(p, s, tiles, store);

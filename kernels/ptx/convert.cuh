@@ -59,4 +59,11 @@ static __device__ __forceinline__ uint16_t cvt_rn_satfinite_e4m3x2_f32(float hig
     return r;
 }
 
+// Two e4m3 values, each of which is an f16; NaN stays NaN.
+static __device__ __forceinline__ uint32_t cvt_rn_f16x2_e4m3x2(uint16_t pair) {
+    uint32_t r;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"(pair));
+    return r;
+}
+
 }  // namespace ptx

@@ -31,16 +31,13 @@ pub(crate) fn run(args: &AnalyzeArgs, output: &Output) -> Result<Exit> {
         Some(path) => Some(gate(path)?),
         None => None,
     };
-    let file = match &args.launch {
-        Some(path) => Some(launch_file(path)?),
-        None => None,
-    };
+    let files = args.launch.iter().map(|p| launch_file(p)).collect::<Result<Vec<LaunchFile>>>()?;
     let found = find_nvdisasm().ok_or_else(|| {
         ToolchainError("no disassembler was found; run `zeroforge toolchain install --sass`".into())
     })?;
     let disassembler = Disassembler::new(&found.path);
     if args.compare {
-        return compare(args, file.as_ref(), &disassembler, output);
+        return compare(args, &files, &disassembler, output);
     }
     if args.files.len() > 1 {
         let reason = "two files are given; --compare puts them side by side";
@@ -50,8 +47,8 @@ pub(crate) fn run(args: &AnalyzeArgs, output: &Output) -> Result<Exit> {
         return Err(UsageError("--kernel is given twice; only --compare takes two".into()).into());
     }
     let name = args.kernel.first().map_or("", String::as_str);
-    let subjects = subjects(&args.files[0], name, args, file.as_ref(), &disassembler, output)?;
-    let found: Vec<Found> = subjects.iter().map(|s| Found::new(s, file.as_ref())).collect();
+    let subjects = subjects(&args.files[0], name, args, &files, &disassembler, output)?;
+    let found: Vec<Found> = subjects.iter().map(|s| Found::new(s, &files)).collect();
     for (n, f) in found.iter().enumerate() {
         let gap = if n > 0 { "\n" } else { "" };
         output.result(&format!("{gap}{}", f.text()), || f.json());
@@ -67,47 +64,54 @@ struct Found {
     report: Report,
     /// None where the kernel has no matrix products of warpgroups.
     steady: Option<Result<Vec<Steady>, String>>,
-    /// None where no launch is given.
-    prediction: Option<Result<Prediction, String>>,
+    /// One for each launch that is given.
+    predictions: Vec<Result<Prediction, String>>,
 }
 
 impl Found {
-    fn new(subject: &Subject, file: Option<&LaunchFile>) -> Found {
+    fn new(subject: &Subject, files: &[LaunchFile]) -> Found {
         let rates = Rates::default();
         let report = report(&subject.kernel, &subject.launch);
         let steady = (report.main_loops().count() > 0)
             .then(|| timeline::steady(&subject.kernel, &report, &rates));
-        let prediction = file.map(|f| {
+        let predict = |f: &LaunchFile| {
             let device = f.device.device();
+            let rates = f.rates();
             timeline::predict(&subject.kernel, &report, &f.problem, &f.tiling, device, &rates)
-        });
-        Found { report, steady, prediction }
+        };
+        let predictions = files.iter().map(predict).collect();
+        Found { report, steady, predictions }
     }
 
     fn text(&self) -> String {
         let mut parts = vec![text::report(&self.report)];
         parts.extend(self.steady.as_ref().map(|s| text::steady(&self.report, s)));
-        parts.extend(self.prediction.as_ref().map(text::prediction));
+        parts.extend(self.predictions.iter().map(text::prediction));
         parts.join("\n")
     }
 
     fn json(&self) -> Value {
         let none = |reason: &String| json!({"none": reason});
+        let steady = |s: &Result<Vec<Steady>, String>| s.as_ref().map_or_else(none, |s| json!(s));
+        let launch = |p: &Result<Prediction, String>| p.as_ref().map_or_else(none, |p| json!(p));
         json!({
             "event": "kernel",
             "report": self.report,
-            "steady": self.steady.as_ref().map(|s| s.as_ref().map_or_else(none, |s| json!(s))),
-            "prediction": self.prediction.as_ref().map(|p| p.as_ref().map_or_else(none, |p| json!(p))),
+            "steady": self.steady.as_ref().map(steady),
+            "predictions": self.predictions.iter().map(launch).collect::<Vec<_>>(),
         })
     }
 
-    /// What a gate compares: the launch's utilisation, else that of the worst main loop.
+    /// What a gate compares: the least utilisation of the launches, else of the main loops; none if one has no prediction.
     fn utilisation(&self) -> Option<f64> {
-        if let Some(prediction) = &self.prediction {
-            return prediction.as_ref().ok().map(|p| p.utilisation);
+        let least = |list: Vec<f64>| list.into_iter().min_by(f64::total_cmp);
+        if !self.predictions.is_empty() {
+            let all: Result<Vec<f64>, _> =
+                self.predictions.iter().map(|p| p.as_ref().map(|p| p.utilisation)).collect();
+            return all.ok().and_then(least);
         }
         let steady = self.steady.as_ref()?.as_ref().ok()?;
-        steady.iter().map(|s| s.tensor_busy).min_by(f64::total_cmp)
+        least(steady.iter().map(|s| s.tensor_busy).collect())
     }
 }
 
@@ -152,14 +156,14 @@ fn check(gate: &Gate, found: &[Found], output: &Output) -> Result<Exit> {
 
 fn compare(
     args: &AnalyzeArgs,
-    file: Option<&LaunchFile>,
+    files: &[LaunchFile],
     disassembler: &Disassembler,
     output: &Output,
 ) -> Result<Exit> {
     let side = |n: usize| -> Result<Found> {
         let path = args.files.get(n).or(args.files.first()).expect("clap requires a file");
         let name = args.kernel.get(n).or(args.kernel.first()).map_or("", String::as_str);
-        let mut found = subjects(path, name, args, file, disassembler, output)?;
+        let mut found = subjects(path, name, args, files, disassembler, output)?;
         if found.len() > 1 {
             let names: Vec<String> =
                 found.iter().map(|s| text::short(&s.kernel.entry.name)).collect();
@@ -171,7 +175,7 @@ fn compare(
             ))
             .into());
         }
-        Ok(Found::new(&found.remove(0), file))
+        Ok(Found::new(&found.remove(0), files))
     };
     let (a, b) = (side(0)?, side(1)?);
     let mut rows = text::compare(&a.report, &b.report);
@@ -183,12 +187,12 @@ fn compare(
         };
         rows.push((format!("loop {n}: predicted"), of(&a), of(&b)));
     }
-    if file.is_some() {
-        let of = |f: &Found| match &f.prediction {
+    for n in 0..files.len() {
+        let of = |f: &Found| match f.predictions.get(n) {
             Some(Ok(p)) => format!("{:.1}%", p.utilisation * 100.0),
             _ => "-".to_owned(),
         };
-        rows.push(("launch: predicted utilisation".to_owned(), of(&a), of(&b)));
+        rows.push((format!("launch {n}: predicted utilisation"), of(&a), of(&b)));
     }
     let width = |f: &dyn Fn(&text::Row) -> usize| rows.iter().map(f).max().unwrap_or(0);
     let (w0, w1) = (width(&|r| r.0.len()), width(&|r| r.1.len()).min(48));
@@ -205,13 +209,13 @@ fn subjects(
     path: &Path,
     name: &str,
     args: &AnalyzeArgs,
-    file: Option<&LaunchFile>,
+    files: &[LaunchFile],
     disassembler: &Disassembler,
     output: &Output,
 ) -> Result<Vec<Subject>> {
     let launch = Launch {
-        threads: args.threads.or(file.and_then(|f| f.threads)),
-        dynamic_shared: args.shared.or(file.map(|f| f.dynamic_shared)).unwrap_or(0),
+        threads: args.threads.or(files.first().and_then(|f| f.threads)),
+        dynamic_shared: args.shared.or(files.first().map(|f| f.dynamic_shared)).unwrap_or(0),
     };
     let of = |cubin: &[u8], name: &str| -> Result<Vec<Subject>> {
         let list = kernels(cubin, name, disassembler)

@@ -4,6 +4,7 @@ use zeroforge_artifact::DType;
 use zeroforge_kernels::{Instance, Plan};
 
 use crate::case::Case;
+use crate::gemm;
 
 /// A family's cases and what is timed of it.
 pub struct Family {
@@ -45,5 +46,12 @@ pub enum Contents {
 
 /// All families.
 pub fn families() -> Vec<Family> {
-    vec![Family { name: "rows", cases: crate::rows::cases, throughput: crate::rows::throughput }]
+    vec![
+        Family {
+            name: "gemm",
+            cases: || gemm::cases().into_iter().map(|c| Box::new(c) as Box<dyn Case>).collect(),
+            throughput: gemm::throughput,
+        },
+        Family { name: "rows", cases: crate::rows::cases, throughput: crate::rows::throughput },
+    ]
 }

@@ -13,6 +13,7 @@ pub mod case;
 pub mod decode;
 pub mod family;
 pub mod gemm;
+pub mod product;
 pub mod random;
 pub mod rows;
 pub mod tensor;

@@ -64,6 +64,18 @@ fn specs() -> Vec<Forward> {
         Forward { pack: 16, keys: used, mask: Mask::Bool, ..full(128) },
         Forward { pack: 8, sinks: true, window_left: true, slopes: true, ..hidden(64) },
     ]);
+    let fp8 = |d| Forward { lse: true, ..Forward::dense(Element::E4m3, d, d) };
+    let fp8_hidden = |d| Forward { lse: true, ..causal(Element::E4m3, d, d) };
+    specs.extend([
+        fp8(64),
+        fp8_hidden(64),
+        fp8(128),
+        fp8_hidden(128),
+        fp8(256),
+        Forward { keys: ragged, queries: ragged, ..fp8_hidden(128) },
+        Forward { keys: used, ..fp8(64) },
+        Forward { softcap: true, sinks: true, window_left: true, pack: 4, ..fp8_hidden(64) },
+    ]);
     specs
 }
 

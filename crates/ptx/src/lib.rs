@@ -19,7 +19,7 @@ mod verify;
 pub use instruction::{Address, Base, Guard, Immediate, Instruction, Operand};
 pub use module::{Body, Function, LabelId, Location, Module, RegisterId, Symbol, Variable};
 pub use parse::{ParseError, parse};
-pub use print::{display_instruction, print};
+pub use print::{InstructionPrinter, display_instruction, print};
 pub use table::{Form, Modifier, Opcode};
 pub use types::{SpecialRegister, StateSpace, Type};
 pub use verify::{Problem, VerifyError, verify};

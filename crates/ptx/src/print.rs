@@ -1,6 +1,7 @@
 //! A [`Module`] as PTX text. Parsing that text gives the module again; lines of the text and repeated
 //! names, which are made distinct, are all that differs.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -81,22 +82,40 @@ fn last_function(body: &Body) -> usize {
     body.instructions.iter().flat_map(|i| &i.operands).map(last).max().unwrap_or(0)
 }
 
-/// The text of one instruction of a function, with its guard and without `;`. For many, as [`print()`]
-/// does it, names are made once; this makes them each time.
+/// Prints instructions of one function, with their guards and without `;`. Names are as written: a report shows what
+/// its reader finds in the text.
+pub struct InstructionPrinter<'m> {
+    module: &'m Module,
+    body: Cow<'m, Body>,
+    names: ModuleNames,
+    locals: FunctionNames,
+}
+
+impl<'m> InstructionPrinter<'m> {
+    /// For a function of a module: gathers the names, once for all instructions.
+    pub fn new(module: &'m Module, function: &'m Function) -> InstructionPrinter<'m> {
+        let body =
+            function.body.as_ref().map_or_else(|| Cow::Owned(Body::default()), Cow::Borrowed);
+        let locals = FunctionNames::as_written(function, &body);
+        InstructionPrinter { module, names: ModuleNames::as_written(module), locals, body }
+    }
+
+    /// The text of an instruction.
+    pub fn text(&self, instruction: &Instruction) -> String {
+        let mut out = String::new();
+        let printer = Printer { module: self.module, names: &self.names };
+        printer.instruction(&mut out, &self.body, &self.locals, instruction, None);
+        out
+    }
+}
+
+/// The text of one instruction of a function. For many, [`InstructionPrinter`] gathers the names once.
 pub fn display_instruction(
     module: &Module,
     function: &Function,
     instruction: &Instruction,
 ) -> String {
-    let mut out = String::new();
-    // Names as written: a report shows what its reader finds in the text.
-    let names = ModuleNames::as_written(module);
-    let empty = Body::default();
-    let body = function.body.as_ref().unwrap_or(&empty);
-    let locals = FunctionNames::as_written(function, body);
-    let printer = Printer { module, names: &names };
-    printer.instruction(&mut out, body, &locals, instruction, None);
-    out
+    InstructionPrinter::new(module, function).text(instruction)
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

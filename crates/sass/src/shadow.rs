@@ -187,8 +187,11 @@ pub fn shadow(body: &[Instruction]) -> Shadow {
                 } else {
                     result.inside.add(i)
                 }
-                for &g in &flight {
-                    result.groups[g].shadow.add(i);
+                for (n, &g) in flight.iter().enumerate() {
+                    // A group of this iteration and the same one of the iteration before count once.
+                    if !flight[..n].contains(&g) {
+                        result.groups[g].shadow.add(i);
+                    }
                 }
                 if let Some(stretch) = result.stretches.last_mut() {
                     stretch.counts.add(i);

@@ -153,10 +153,16 @@ pub fn steady(report: &Report, found: &Result<Vec<Steady>, String>) -> String {
         .iter()
         .map(|s| {
             let from = main.get(s.main_loop).map_or(0, |l| l.from);
+            let waits: Vec<String> = s
+                .waits
+                .iter()
+                .map(|w| format!("{:#06x} {} {:.0}", w.address, w.cause, w.cycles))
+                .collect();
             format!(
-                "  model: main loop {from:#06x} predicted at {:.0} cycles an iteration, tensor cores busy {:.1}%",
+                "  model: main loop {from:#06x} predicted at {:.0} cycles an iteration, tensor cores busy {:.1}%\n    a warp's longest waits in an iteration: {}",
                 s.cycles,
-                s.tensor_busy * 100.0
+                s.tensor_busy * 100.0,
+                waits.join(", ")
             )
         })
         .collect();

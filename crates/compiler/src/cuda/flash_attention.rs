@@ -79,6 +79,7 @@ pub(super) fn plan_launch(
         mask: launch.mask.as_ref().map(|mask| view(4, mask, mask_dtype)),
         slopes: None,
         sinks: None,
+        descales: None,
         queries: None,
         keys: None,
     };

@@ -155,6 +155,25 @@ pub fn listed() -> Vec<DecodeCase> {
     ]
 }
 
+/// Small cases that between them reach every part of the kernels, by name; for planted bugs.
+///
+/// # Panics
+/// If there is no such case.
+pub fn example(name: &str) -> DecodeCase {
+    let rotary = SPECS[13].0;
+    match name {
+        "plain" => DecodeCase { splits: 2, ..plain(PLAIN, &[330]) },
+        "padded" => DecodeCase { padding: vec![70], splits: 3, ..plain(PLAIN, &[100]) },
+        "windows" => {
+            DecodeCase { left: Some(66), right: Some(2), queries: 3, ..plain(PLAIN, &[150]) }
+        }
+        "sinks" => DecodeCase { sinks: true, splits: 2, ..plain(PLAIN, &[130]) },
+        "appended" => DecodeCase { new_rows: 3, queries: 3, page_rows: 16, ..plain(rotary, &[14]) },
+        "latent" => DecodeCase { heads: 16, ..plain(LATENT, &[130]) },
+        _ => panic!("no example is called {name}"),
+    }
+}
+
 /// A drawn case.
 pub fn drawn(seed: u64) -> DecodeCase {
     let random = &mut Random::new(seed ^ 0x6465_636f_6465);

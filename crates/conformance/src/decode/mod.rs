@@ -12,7 +12,7 @@ use zeroforge_kernels::decode::{
     plan, workspace_bytes,
 };
 
-pub use draw::{SPECS, Splits, drawn, listed};
+pub use draw::{SPECS, Splits, drawn, example, listed};
 
 use crate::bench::{Bench, BenchError};
 use crate::card::Card;

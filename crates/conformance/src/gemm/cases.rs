@@ -36,6 +36,14 @@ fn gated(spec: Spec, gate: Activation, steps: &[Step], gated_steps: &[Step]) -> 
     Spec { epilogue, ..spec }
 }
 
+/// An epilogue as text; `GemmCase::value` knows what it computes.
+fn texted(spec: Spec) -> Spec {
+    let text = "        const float v = acc * 0.5f + zf::load(x0[b0 * p.extra[0].stride[0] + b1 * p.extra[0].stride[1] + row * p.extra[0].stride[2] + column]);\n        \
+                return zf_to_bf16(row % 3 == 0 ? v : v + (float)(column % 5 - b0));\n";
+    let text = Some((vec![Element::F32], text.to_owned()));
+    Spec { epilogue: Epilogue { text, ..Epilogue::default() }, ..spec }
+}
+
 fn conv(
     spec: Spec,
     taps: [u32; 3],
@@ -115,6 +123,9 @@ pub fn instances() -> Vec<(Spec, &'static Variant)> {
             "pingpong_64x128_split",
         ),
         (majors(gated(bf16(), GeluTanh, &[], &[]), k, mn), "cooperative_256x128_split"),
+        // Text, as compiled models give it.
+        (texted(product(Bf16, Bf16, Lanes)), "cooperative_128x128_split"),
+        (texted(bf16()), "pingpong_128x128"),
         // 8-bit operands.
         (with(product(E4m3, Bf16, Copies), scales), "pingpong_128x128"),
         (

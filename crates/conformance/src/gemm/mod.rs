@@ -3,6 +3,8 @@
 mod cases;
 mod reference;
 mod run;
+mod throughput;
 
 pub use cases::{cases, instances};
 pub use run::{Filling, GemmCase, Sizes};
+pub use throughput::throughput;

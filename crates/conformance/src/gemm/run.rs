@@ -250,7 +250,12 @@ impl GemmCase {
             };
             [of(s.batch, s.shared[0], rows), of(b_batch, s.shared[1], columns)]
         });
-        let extra = self.spec.epilogue.extras().into_iter().map(|extra| {
+        let epilogue = &self.spec.epilogue;
+        let extras = match &epilogue.text {
+            Some((elements, _)) => elements.iter().map(|e| Extra::Full(*e)).collect(),
+            None => epilogue.extras(),
+        };
+        let extra = extras.into_iter().map(|extra| {
             let (rows_of, columns) = match extra {
                 Extra::Scalar => (1, 1),
                 Extra::Column(_) => (1, n),
@@ -278,8 +283,13 @@ impl GemmCase {
         if self.spec.out == Element::I32 {
             return (sum, size);
         }
+        if epilogue.text.is_some() {
+            let v = precision.hold(precision.hold(sum * 0.5) + inputs.extra[0].1.at(at));
+            let v = if at[2] % 3 == 0 { v } else { precision.hold(v + (at[3] % 5 - at[0]) as f64) };
+            return (v, size + 10.0);
+        }
         let (mut v, mut size) = (precision.hold(sum), size);
-        let mut steps =
+        let steps =
             |v: &mut f64, size: &mut f64, steps: &[Step], shift: i64, operand: &mut usize| {
                 for step in steps {
                     let x = match step {
@@ -434,14 +444,8 @@ impl GemmCase {
 impl Case for GemmCase {
     fn name(&self) -> String {
         format!(
-            "gemm/{} {:?}->{:?} {:?} seed {} {:?} {:?}",
-            self.variant.name,
-            self.spec.operands,
-            self.spec.out,
-            self.spec.store,
-            self.seed,
-            self.filling,
-            self
+            "gemm/{} seed {} {:?} {:?} of {:?}",
+            self.variant.name, self.seed, self.filling, self.sizes, self.spec
         )
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use zeroforge_ptx::module::Location;
 use zeroforge_ptx::{
-    Address, Base, Function, Immediate, Instruction, Modifier, Module, Opcode, Operand, RegisterId,
-    StateSpace, Symbol, Type,
+    Address, Base, Function, Immediate, Instruction, InstructionPrinter, Modifier, Module, Opcode,
+    Operand, RegisterId, StateSpace, Symbol, Type,
 };
 
 use crate::memory::window;
@@ -85,11 +85,15 @@ pub(crate) fn kernel(
     };
     let mut code = Vec::with_capacity(flat.code.len());
     let mut lines = Vec::with_capacity(flat.code.len());
+    let mut printers: Vec<Option<InstructionPrinter<'_>>> =
+        flat.frames.iter().map(|_| None).collect();
     for (at, (frame, item)) in flat.code.iter().enumerate() {
         decoder.frame = *frame;
         let function = flat.frames[*frame as usize].function;
         let i = item.instruction();
-        let text = zeroforge_ptx::display_instruction(module, function, i);
+        let text = printers[*frame as usize]
+            .get_or_insert_with(|| InstructionPrinter::new(module, function))
+            .text(i);
         let mut inst = decoder.instruction(item).map_err(|reason| LoadError::Instruction {
             function: function.name.clone(),
             line: i.line,

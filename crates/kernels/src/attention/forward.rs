@@ -22,12 +22,25 @@ pub enum Element {
     Bf16,
     /// IEEE 754 binary16.
     F16,
+    /// 8 bits, 4 of exponent, no infinity; O is bf16, and Q, K and V are multiplied by numbers per (batch, KV head).
+    E4m3,
 }
 
 impl Element {
     /// Bytes of an element.
     pub fn bytes(self) -> u32 {
-        2
+        match self {
+            Element::Bf16 | Element::F16 => 2,
+            Element::E4m3 => 1,
+        }
+    }
+
+    /// Element type of O.
+    pub fn output(self) -> DType {
+        match self {
+            Element::F16 => DType::F16,
+            Element::Bf16 | Element::E4m3 => DType::Bf16,
+        }
     }
 
     /// Its name in device code after `zf_`, and in messages.
@@ -35,6 +48,7 @@ impl Element {
         match self {
             Element::Bf16 => "bf16",
             Element::F16 => "f16",
+            Element::E4m3 => "e4m3",
         }
     }
 }
@@ -153,6 +167,12 @@ impl Forward {
                 ));
             }
         }
+        if self.element == Element::E4m3 && !self.value_dim.is_multiple_of(16) {
+            return Err(Self::refuse(
+                "value_dim",
+                format!("is {}; of 8-bit floats multiples of 16 are allowed", self.value_dim),
+            ));
+        }
         if let Mask::Additive(dtype) = self.mask
             && !matches!(dtype, DType::Bf16 | DType::F16 | DType::F32)
         {
@@ -177,8 +197,13 @@ impl Forward {
         let panels = |dim: u32| (dim * self.element.bytes()).div_ceil(128);
         let q = panels(self.head_dim) * tile.rows() * 128 * tile.q_stages;
         let kv = (panels(self.head_dim) + panels(self.value_dim)) * tile.keys * 128 * tile.stages;
-        let barriers = 2 * 8 * (tile.q_stages + 2 * tile.stages) + 8;
-        (q + kv + barriers).next_multiple_of(1024)
+        // V with a row per column.
+        let turned = match self.element {
+            Element::E4m3 => tile.keys.div_ceil(128) * self.value_dim * 128 * tile.stages,
+            _ => 0,
+        };
+        // Barriers of rings, in as many places of 1024 bytes as arrays of slots end at.
+        q + kv + turned + 2048
     }
 
     /// The kernel to compile.
@@ -212,6 +237,19 @@ impl Forward {
 
     fn source(&self, tile: &Tile, shared_bytes: u32) -> String {
         let element = self.element.name();
+        let output = if self.element.output() == DType::F16 { "f16" } else { "bf16" };
+        let (product, limits) = match self.element {
+            Element::E4m3 => (
+                "ZF_WGMMA_FP8",
+                "    // Probabilities up to 2^8.75 are 8-bit floats; the more of the range they take, the fewer are rounded to 0.\n    \
+                 static constexpr float RESCALE_AT = 3.75f, OFFSET = 5.0f;\n",
+            ),
+            _ => (
+                "ZF_WGMMA_16BIT",
+                "    // A base that is at most 2^8 too small keeps probabilities and sums far from overflow.\n    \
+                 static constexpr float RESCALE_AT = 8.0f, OFFSET = 0.0f;\n",
+            ),
+        };
         let (mask, mask_type) = match self.mask {
             Mask::None => ("NONE", "float"),
             Mask::Bool => ("BOOL", "uint8_t"),
@@ -225,11 +263,11 @@ impl Forward {
         let mut products = vec![tile.keys, self.value_dim];
         products.dedup();
         for n in products {
-            let _ = writeln!(text, "ZF_WGMMA_16BIT({element}, {n})");
+            let _ = writeln!(text, "{product}({element}, {n})");
         }
         let _ = write!(
             text,
-            "\nstruct Choices {{\n    using T = zf_{element};\n    using Out = zf_{element};\n    using MaskType = {mask_type};\n"
+            "\nstruct Choices {{\n    using T = zf_{element};\n    using Out = zf_{output};\n    using MaskType = {mask_type};\n"
         );
         for (name, value) in [
             ("D", self.head_dim),
@@ -262,9 +300,7 @@ impl Forward {
         }
         let _ = write!(
             text,
-            "    static constexpr zf::ScoreMask MASK = zf::ScoreMask::{mask};\n    \
-             // A base that is at most 2^8 too small keeps probabilities and sums far from overflow.\n    \
-             static constexpr float RESCALE_AT = 8.0f, OFFSET = 0.0f;\n}};\n\
+            "    static constexpr zf::ScoreMask MASK = zf::ScoreMask::{mask};\n{limits}}};\n\
              using Config = zf::AttentionConfig<Choices>;\n\n\
              extern \"C\" __global__ void __launch_bounds__(Config::THREADS, 1) {}(const __grid_constant__ zf_flash_attention_params p) {{\n    \
              extern __shared__ __align__(1024) unsigned char memory[];\n    \

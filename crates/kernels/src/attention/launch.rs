@@ -54,6 +54,8 @@ pub struct Operands {
     pub slopes: Option<View>,
     /// Logits without a value, f32.
     pub sinks: Option<View>,
+    /// What Q, K and V are multiplied by, f32 `{batch, KV head, -, -}`: of 8-bit floats.
+    pub descales: Option<[View; 3]>,
     /// Lengths, or cuts of a ragged tensor.
     pub queries: Option<Array>,
     /// Lengths, or cuts of a ragged tensor.
@@ -192,7 +194,7 @@ impl Forward {
             block.map(at, map);
         }
 
-        self.check_rows("o", &operands.o)?;
+        Self::check_rows("o", &operands.o, 2)?;
         block.operand(offset_of!(Block, o), &operands.o);
         for (at, name, wanted, view) in [
             (offset_of!(Block, lse), "lse", self.lse, &operands.lse),
@@ -201,6 +203,19 @@ impl Forward {
             (offset_of!(Block, sinks), "sinks", self.sinks, &operands.sinks),
         ] {
             if let Some(view) = given(name, wanted, view.as_ref())? {
+                block.operand(at, view);
+            }
+        }
+        let scaled = self.element == Element::E4m3;
+        if let Some(descales) = given("descales", scaled, operands.descales.as_ref())? {
+            for (at, view) in [
+                offset_of!(Block, q_descale),
+                offset_of!(Block, k_descale),
+                offset_of!(Block, v_descale),
+            ]
+            .into_iter()
+            .zip(descales)
+            {
                 block.operand(at, view);
             }
         }
@@ -302,7 +317,7 @@ impl Forward {
         columns: u32,
         axes: &[(Expr, Expr, u32)],
     ) -> Result<TensorMap, Refusal> {
-        self.check_rows(name, view)?;
+        Self::check_rows(name, view, self.element.bytes())?;
         let bytes = i64::from(self.element.bytes());
         let mut dims = vec![Expr::constant(i64::from(columns))];
         let mut box_dims = vec![PANEL_BYTES / self.element.bytes()];
@@ -323,6 +338,7 @@ impl Forward {
             data_type: match self.element {
                 Element::Bf16 => DataType::Bf16,
                 Element::F16 => DataType::F16,
+                Element::E4m3 => DataType::U8,
             },
             element_strides: vec![1; dims.len()],
             dims,
@@ -334,8 +350,8 @@ impl Forward {
     }
 
     /// What tensor copies and 16-byte stores need.
-    fn check_rows(&self, name: &str, view: &View) -> Result<(), Refusal> {
-        let elements = u64::from(16 / self.element.bytes());
+    fn check_rows(name: &str, view: &View, bytes: u32) -> Result<(), Refusal> {
+        let elements = u64::from(16 / bytes);
         if !view.strides[3].is(1) {
             return Err(refuse(
                 name,

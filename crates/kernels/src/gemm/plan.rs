@@ -271,6 +271,7 @@ pub fn plan(spec: &Spec, variant: &Variant, args: &Arguments) -> Result<Plan, Re
         let tile = i64::from(variant.rows) * i64::from(variant.columns) * 4;
         workspace = grid.minimum(&constant(MAX_SPLIT_BLOCKS)) * constant(tile);
     }
+    params.sort_by_key(|p| p.at);
     Ok(Plan { grid: [grid, constant(1), constant(1)], params, workspace })
 }
 

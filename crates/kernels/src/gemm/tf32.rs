@@ -295,5 +295,6 @@ pub fn plan(spec: &Spec, tile: &Tile, args: &Product) -> Result<Plan, Refusal> {
         * args.m.ceil_div(&rows)
         * args.n.ceil_div(&columns);
     let grid = tiles * constant(i64::from(tile.split));
+    params.sort_by_key(|param| param.at);
     Ok(Plan { grid: [grid, constant(1), constant(1)], params, workspace: constant(0) })
 }

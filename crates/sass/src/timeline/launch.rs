@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rates::Device;
+use super::rates::{Device, Rates};
 
 /// A problem for a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct LaunchFile {
     /// Bytes of dynamic shared memory.
     #[serde(default)]
     pub dynamic_shared: u64,
+    /// Special functions take as long as in an idle unit, not what the model was calibrated to.
+    #[serde(default)]
+    pub idle_latencies: bool,
     /// What is computed.
     pub problem: Problem,
     /// How it is divided.
@@ -105,6 +108,11 @@ impl DeviceName {
 }
 
 impl LaunchFile {
+    /// The model's constants for it.
+    pub fn rates(&self) -> Rates {
+        if self.idle_latencies { Rates::idle() } else { Rates::default() }
+    }
+
     /// From the text of a file.
     ///
     /// # Errors

@@ -34,8 +34,8 @@ pub(super) struct Outcome {
     pub tensor: u64,
     /// Instructions of all warps.
     pub issued: u64,
-    /// Cycles that warps spent not issuing, by cause.
-    pub waits: BTreeMap<Cause, u64>,
+    /// Cycles that warps spent not issuing, by the instruction that had to wait and the cause.
+    pub waits: BTreeMap<(u64, Cause), u64>,
 }
 
 /// How the loops of a tile are repeated, and what it loads.
@@ -370,7 +370,7 @@ impl<'a> Machine<'a> {
         let rates = self.rates;
         let lost = t.saturating_sub(self.warps[w].ready);
         if lost > 0 {
-            *self.outcome.waits.entry(cause).or_insert(0) += lost;
+            *self.outcome.waits.entry((op.address, cause)).or_insert(0) += lost;
         }
         self.slot = t + 1;
         self.outcome.issued += 1;

@@ -88,6 +88,19 @@ pub struct Steady {
     pub cycles: f64,
     /// Share of these in which the tensor cores work, 0 to 1.
     pub tensor_busy: f64,
+    /// Where a warp waits longest.
+    pub waits: Vec<Wait>,
+}
+
+/// An instruction that has to wait.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Wait {
+    /// Its address.
+    pub address: u64,
+    /// For what.
+    pub cause: &'static str,
+    /// Cycles of a warp in an iteration.
+    pub cycles: f64,
 }
 
 /// Predicts each main loop of a kernel, long after its start.
@@ -114,10 +127,23 @@ pub fn steady(kernel: &Kernel, report: &Report, rates: &Rates) -> Result<Vec<Ste
         };
         let (short, long) = (run(SHORT)?, run(LONG)?);
         let cycles = long.cycles.saturating_sub(short.cycles) as f64;
+        let per_warp = ((LONG - SHORT) * consumers as u64) as f64;
+        let mut waits: Vec<Wait> = long
+            .waits
+            .iter()
+            .map(|(&(address, c), &n)| {
+                let more = n - short.waits.get(&(address, c)).copied().unwrap_or(0).min(n);
+                Wait { address, cause: cause(c), cycles: more as f64 / per_warp }
+            })
+            .collect();
+        waits.sort_by(|a, b| b.cycles.total_cmp(&a.cycles));
+        waits.truncate(8);
+        waits.retain(|w| w.cycles >= 1.0);
         list.push(Steady {
             main_loop,
             cycles: cycles / (LONG - SHORT) as f64,
             tensor_busy: long.tensor.saturating_sub(short.tensor) as f64 / cycles.max(1.0),
+            waits,
         });
     }
     Ok(list)
@@ -147,6 +173,7 @@ pub fn predict(
     // A tile's own loads are released when its loops end.
     let last = trace.tile.iter().rposition(|p| p.is_loop).unwrap_or(0);
     let end = Op {
+        address: 0,
         kind: Kind::LoopsEnd,
         pipe: Pipe::Control,
         busy: 0,
@@ -189,7 +216,8 @@ pub fn predict(
                 bytes: tile_bytes,
                 slots: tiling.query_stages.max(1),
                 rate: rate(false),
-                latency: rates.bulk_copy_memory,
+                // Other barriers that are waited for once a tile bring no bytes.
+                latency: if tile_bytes == 0 { 0 } else { rates.bulk_copy_memory },
             },
         })
         .collect();
@@ -214,6 +242,10 @@ pub fn predict(
     let peak = 8192.0 / tiling.element_bytes as f64;
     let flops = problem.flops();
     let all = (outcome.cycles * consumers as u64).max(1) as f64;
+    let mut waits = BTreeMap::new();
+    for ((_, c), n) in &outcome.waits {
+        *waits.entry(cause(*c)).or_insert(0.0) += *n as f64 / all;
+    }
     Ok(Prediction {
         sms,
         cycles: outcome.cycles,
@@ -223,6 +255,6 @@ pub fn predict(
         tflops: flops / ns / 1e3,
         tiles: tiles.len() as u64,
         memory_bound,
-        waits: outcome.waits.iter().map(|(c, n)| (cause(*c), *n as f64 / all)).collect(),
+        waits,
     })
 }

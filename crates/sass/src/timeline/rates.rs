@@ -67,6 +67,13 @@ impl Default for Rates {
     }
 }
 
+impl Rates {
+    /// With the published latency of special functions in an idle unit: how far a prediction hangs on that calibration.
+    pub fn idle() -> Rates {
+        Rates { mufu: 20, ..Rates::default() }
+    }
+}
+
 /// A GPU, or a slice of one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Device {

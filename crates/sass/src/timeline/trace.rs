@@ -34,6 +34,7 @@ pub(super) enum Kind {
 /// An instruction of the model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Op {
+    pub address: u64,
     pub kind: Kind,
     pub pipe: Pipe,
     /// Cycles for which its unit is busy.
@@ -168,6 +169,7 @@ impl<'a> Tracer<'a> {
         };
         let c = i.control;
         Some(Op {
+            address: i.address,
             kind,
             pipe: pipe(i),
             busy: busy_cycles(i) as u64,
