@@ -9,12 +9,13 @@ use zeroforge_artifact::container::SectionKind;
 use zeroforge_artifact::manifest::ModuleEntry;
 use zeroforge_artifact::{Artifact, Target};
 use zeroforge_compiler::cache::Cache;
-use zeroforge_compiler::cuda::{Nvrtc, find_nvrtc};
+use zeroforge_compiler::cuda::{Nvrtc, find_nvdisasm, find_nvrtc};
 use zeroforge_compiler::pipeline::{CompileOptions, compile};
 use zeroforge_emulator::Schedule;
 use zeroforge_graph::text::parse;
 use zeroforge_import::weights::WeightFiles;
 use zeroforge_runtime::{Model, OpenOptions};
+use zeroforge_sass::Disassembler;
 
 fn usable() -> bool {
     let usable = find_nvrtc().is_some_and(|found| Nvrtc::load(&found.path).is_ok());
@@ -47,6 +48,26 @@ fn ptx(bytes: &[u8]) -> String {
         text.push_str(std::str::from_utf8(section).expect("text"));
     }
     text
+}
+
+/// Loads, stores and local accesses of global memory in the machine code of all kernels, as the disassembler prints them.
+fn machine_code(bytes: &[u8]) -> Option<Vec<String>> {
+    let Some(found) = find_nvdisasm() else {
+        eprintln!("machine code is not looked at: no nvdisasm; run `zeroforge toolchain install`");
+        return None;
+    };
+    let disassembler = Disassembler::new(&found.path);
+    let artifact = Artifact::parse(bytes).expect("an artifact");
+    let mut opcodes = Vec::new();
+    for module in &artifact.manifest().targets[0].modules {
+        let ModuleEntry::Cuda { cubin, .. } = module else { continue };
+        let section = artifact.section(*cubin, SectionKind::Cubin).expect("machine code");
+        for kernel in zeroforge_sass::kernels(section, "", &disassembler).expect("its code") {
+            opcodes.extend(kernel.code.into_iter().map(|i| i.opcode));
+        }
+    }
+    opcodes.retain(|o| ["LDG", "STG", "LDL", "STL"].iter().any(|m| o.starts_with(m)));
+    Some(opcodes)
 }
 
 /// Runs every kernel with all checkers, in several orders.
@@ -88,6 +109,14 @@ fn wide(lines: &str, loads: usize, stores: usize, single: &[&str]) {
         assert!(found.iter().all(wide) && found.len() == count, "{lines}\n{found:?}");
     }
     assert!(!text.contains(".local"), "{lines}");
+    // What the assembler made of it: as many, and no register spilled.
+    if let Some(opcodes) = machine_code(&bytes) {
+        let count = |mnemonic: &str| {
+            opcodes.iter().filter(|o| o.starts_with(mnemonic) && o.ends_with(".128")).count()
+        };
+        assert_eq!((count("LDG"), count("STG")), (loads, stores), "{lines}\n{opcodes:?}");
+        assert_eq!(opcodes.len(), loads + stores + single.len(), "{lines}\n{opcodes:?}");
+    }
     verified(lines, &bytes, false, &[]);
 }
 
