@@ -4,19 +4,21 @@
 //
 //     struct Epilogue {
 //         const zf_tensor_gemm_params &p;
-//         // With GATED: Acc gate, Acc up.
+//         // With GATED: Acc gate, Acc up. With RESIDUAL the residual's element as a float follows.
 //         __device__ __forceinline__ float value(int64_t b0, int64_t b1, int64_t row, int64_t column, float acc) const;
 //     };
 //
 // It is called for elements of C only, or, where copies clip, with other elements' coordinates for what is clipped.
 // Two ways to memory: TENSOR_STORE rounds in registers, lays panels of 128 bytes by 64 rows into shared memory
 // (stmatrix) and stores them by tensor copies; otherwise sums pass through shared memory so that lanes hold
-// neighbouring columns, and any strides will do.
+// neighbouring columns, and any strides will do. RESIDUAL: panels of a tensor of C's shape and type are copied to where
+// C's panels will lie, the first under the products, each next one under its predecessor.
 #pragma once
 
 #include "ptx/atomic.cuh"
 #include "ptx/barrier.cuh"
 #include "ptx/convert.cuh"
+#include "ptx/ldmatrix.cuh"
 #include "ptx/stmatrix.cuh"
 #include "ptx/tensor_copy.cuh"
 #include "tile/shared.cuh"
@@ -155,21 +157,59 @@ template <class Config, class Epilogue> struct Store {
     const zf_tensor_gemm_params &p;
     const Epilogue &epilogue;
     uint8_t *staging;  // two panels
+    uint64_t *loaded;  // RESIDUAL: a barrier for each
     int warpgroup;
     int turn = 0;
+    uint32_t phase = 0;   // of the barrier of `turn`, a bit each
+    bool ahead = false;   // the tile's first panel is under way
 
-    __device__ __forceinline__ auto value(const Sums<Config> &sums, int u, int i, const Work &w, int row, int column) const {
-        if constexpr (Config::GATED) return epilogue.value(w.b0, w.b1, row, column, sums.d[u][i], sums.d[u][i + HALF]);
-        else return epilogue.value(w.b0, w.b1, row, column, sums.d[u][i]);
+    // Units that this warpgroup stores, and panels of each: 128 bytes of 64 rows; transposed, 64 rows of 64 columns.
+    static constexpr int PANEL = Config::TRANSPOSED ? PANEL_COLUMNS : SWIZZLE_BYTES / (int)sizeof(Out);
+    static constexpr int PANELS = Config::OUT_COLUMNS / PANEL;
+
+    template <class Residual>
+    __device__ __forceinline__ auto value(const Sums<Config> &sums, int u, int i, const Work &w, int row, int column, Residual residual) const {
+        if constexpr (Config::GATED) {
+            if constexpr (Config::RESIDUAL) return epilogue.value(w.b0, w.b1, row, column, sums.d[u][i], sums.d[u][i + HALF], load(residual));
+            else return epilogue.value(w.b0, w.b1, row, column, sums.d[u][i], sums.d[u][i + HALF]);
+        } else {
+            if constexpr (Config::RESIDUAL) return epilogue.value(w.b0, w.b1, row, column, sums.d[u][i], load(residual));
+            else return epilogue.value(w.b0, w.b1, row, column, sums.d[u][i]);
+        }
     }
 
+    __device__ __forceinline__ int first_unit() const { return Config::PINGPONG ? 0 : warpgroup * UNITS<Config>; }
+
     __device__ __forceinline__ void operator()(const Sums<Config> &sums, const Work &w) {
-        const int first = Config::PINGPONG ? 0 : warpgroup * UNITS<Config>;
 #pragma unroll
         for (int u = 0; u < UNITS<Config>; ++u) {
-            const UnitRows<Config> rows(p, w, first + u);
+            const UnitRows<Config> rows(p, w, first_unit() + u);
             if constexpr (Config::TENSOR_STORE) by_copies(sums, u, w, rows);
             else by_lanes(sums, u, w, rows);
+        }
+    }
+
+    // Copies a panel of the residual, by one thread; the place is free.
+    __device__ __forceinline__ void load_panel(const Work &w, int panel, int place) const {
+        if constexpr (Config::RESIDUAL) {
+            const UnitRows<Config> rows(p, w, first_unit() + panel / PANELS);
+            const int column = w.column_tile * Config::OUT_COLUMNS + panel % PANELS * PANEL;
+            uint8_t *const to = staging + place * PANEL_BYTES;
+            ptx::mbarrier_arrive_expect_tx(&loaded[place], PANEL_BYTES);
+            if constexpr (Config::CONV)
+                ptx::tensor_load_5d(to, &p.residual_map, &loaded[place], column, rows.at[0], rows.at[1], rows.at[2], rows.at[3]);
+            else ptx::tensor_load_4d(to, &p.residual_map, &loaded[place], column, rows.row, w.b1, w.b0);
+        }
+    }
+
+    // Copies the tile's first panel of the residual before the products are there.
+    __device__ __forceinline__ void prefetch(const Work &w) {
+        if constexpr (Config::RESIDUAL) {
+            if (threadIdx.x % THREADS == 0) {
+                ptx::bulk_wait_group_read<1>();
+                load_panel(w, 0, turn);
+            }
+            ahead = true;
         }
     }
 
@@ -181,52 +221,68 @@ template <class Config, class Epilogue> struct Store {
     }
 
     __device__ __forceinline__ void by_copies(const Sums<Config> &sums, int u, const Work &w, const UnitRows<Config> &rows) {
-        // A panel is 128 bytes of 64 rows; transposed, 64 rows of 64 columns.
-        constexpr int PANEL = Config::TRANSPOSED ? PANEL_COLUMNS : SWIZZLE_BYTES / (int)sizeof(Out);
         const int thread = threadIdx.x % THREADS, warp = thread / 32, lane = thread % 32;
         const int top = 16 * warp + lane / 4;
         const int row[2] = {rows(top), rows(top + 8)};
+        // Where a lane's row of four 8 x 8 matrices lies, 16 columns of 16 rows.
+        const int line = lane % 8, below = 16 * warp + lane / 8 % 2 * 8, right = lane / 16 * 8;
         float squares[2] = {0, 0};
+        if (Config::RESIDUAL && !ahead) prefetch(w);
 #pragma unroll
-        for (int panel = 0; panel < Config::OUT_COLUMNS / PANEL; ++panel) {
-            const uint32_t to = ptx::shared_address(staging) + turn * PANEL_BYTES;
-            if (thread == 0) ptx::bulk_wait_group_read<1>();
-            ptx::bar_sync(EPILOGUE + warpgroup, THREADS);
+        for (int panel = 0; panel < PANELS; ++panel) {
+            uint8_t *const place = staging + turn * PANEL_BYTES;
+            const uint32_t to = ptx::shared_address(place);
+            if constexpr (Config::RESIDUAL) {
+                const int next = u * PANELS + panel + 1;
+                if (thread == 0 && next < UNITS<Config> * PANELS) {
+                    ptx::bulk_wait_group_read<0>();
+                    load_panel(w, next, turn ^ 1);
+                }
+                ptx::mbarrier_wait(&loaded[turn], phase >> turn & 1);
+                phase ^= 1 << turn;
+                ahead = next < UNITS<Config> * PANELS;
+            } else {
+                if (thread == 0) ptx::bulk_wait_group_read<1>();
+                ptx::bar_sync(EPILOGUE + warpgroup, THREADS);
+            }
             uint32_t matrices[4];
+            union { uint32_t bits[4]; Out values[4][4 / sizeof(Out)]; } residual = {};
 #pragma unroll
             for (int j = 0; j < PANEL / 8; ++j) {
                 const int in_tile = panel * PANEL + 8 * j + 2 * (lane % 4);
                 const int column = w.column_tile * Config::OUT_COLUMNS + in_tile;
+                if constexpr (Config::RESIDUAL) {
+                    if (j % 2 == 0) ptx::ldmatrix_x4(residual.bits, place + swizzled(below + line, (8 * j + right) * 2));
+                }
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
                     // What the copy clips is computed at another place.
                     const int r = max(row[half], 0), i = (panel * PANEL / 8 + j) * 4 + half * 2;
-                    const auto a = value(sums, u, i, w, r, min(column, p.n - 1));
-                    const auto b = value(sums, u, i + 1, w, r, min(column + 1, p.n - 1));
+                    const Out *const of = residual.values[j % 2 * 2 + half];
+                    const auto a = value(sums, u, i, w, r, min(column, p.n - 1), of[0]);
+                    const auto b = value(sums, u, i + 1, w, r, min(column + 1, p.n - 1), of[sizeof(Out) <= 2]);
                     const auto bits = Pair<Out>::of(a, b);
                     if constexpr (Config::ROW_SQUARES) {
                         if (column < p.n) squares[half] += (float)a * (float)a;
                         if (column + 1 < p.n) squares[half] += (float)b * (float)b;
                     }
                     if constexpr (sizeof(Out) == 2) matrices[j % 2 * 2 + half] = bits;
-                    else *(typename Pair<Out>::Bits *)(staging + turn * PANEL_BYTES + swizzled(top + 8 * half, (8 * j + 2 * (lane % 4)) * sizeof(Out))) = bits;
+                    else *(typename Pair<Out>::Bits *)(place + swizzled(top + 8 * half, (8 * j + 2 * (lane % 4)) * sizeof(Out))) = bits;
                 }
                 if (sizeof(Out) == 2 && j % 2 == 1) {
-                    const int line = lane % 8, below = 16 * warp + lane / 8 % 2 * 8, right = 8 * (j - 1 + lane / 16);
                     if constexpr (Config::TRANSPOSED)
-                        ptx::stmatrix_x4_trans(to + swizzled(right + line, below * 2), matrices[0], matrices[1], matrices[2], matrices[3]);
+                        ptx::stmatrix_x4_trans(to + swizzled(8 * (j - 1) + right + line, below * 2), matrices[0], matrices[1], matrices[2], matrices[3]);
                     else
-                        ptx::stmatrix_x4(to + swizzled(below + line, right * 2), matrices[0], matrices[1], matrices[2], matrices[3]);
+                        ptx::stmatrix_x4(to + swizzled(below + line, (8 * (j - 1) + right) * 2), matrices[0], matrices[1], matrices[2], matrices[3]);
                 }
             }
             ptx::fence_proxy_async_shared();
             ptx::bar_sync(EPILOGUE + warpgroup, THREADS);
             if (thread == 0) {
                 const int column = w.column_tile * Config::OUT_COLUMNS + panel * PANEL;
-                const uint8_t *const from = staging + turn * PANEL_BYTES;
-                if constexpr (Config::CONV) ptx::tensor_store_5d(&p.c_map, from, column, rows.at[0], rows.at[1], rows.at[2], rows.at[3]);
-                else if constexpr (Config::TRANSPOSED) ptx::tensor_store_4d(&p.c_map, from, rows.row, column, w.b1, w.b0);
-                else ptx::tensor_store_4d(&p.c_map, from, column, rows.row, w.b1, w.b0);
+                if constexpr (Config::CONV) ptx::tensor_store_5d(&p.c_map, place, column, rows.at[0], rows.at[1], rows.at[2], rows.at[3]);
+                else if constexpr (Config::TRANSPOSED) ptx::tensor_store_4d(&p.c_map, place, rows.row, column, w.b1, w.b0);
+                else ptx::tensor_store_4d(&p.c_map, place, column, rows.row, w.b1, w.b0);
                 ptx::bulk_commit_group();
             }
             turn ^= 1;

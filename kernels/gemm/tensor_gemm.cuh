@@ -23,13 +23,14 @@ constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
 template <class Config> struct GemmShared {
     Slots<Config> slots;
     alignas(1024) uint8_t staging[2][2 * PANEL_BYTES];
+    uint64_t loaded[2][2];
     int last[2];
 };
 
 template <class Config, class Epilogue>
 ZF_INLINE void consume(const zf_tensor_gemm_params &p, GemmShared<Config> &s, Scheduler<Config> scheduler, const Epilogue &epilogue, int warpgroup) {
     RingState<Config::STAGES> state;
-    Store<Config, Epilogue> store{p, epilogue, s.staging[warpgroup], warpgroup};
+    Store<Config, Epilogue> store{p, epilogue, s.staging[warpgroup], s.loaded[warpgroup], warpgroup};
     const int first = Config::PINGPONG ? 0 : warpgroup * UNITS<Config>;
     Sums<Config> sums;
     Work w;
@@ -45,10 +46,11 @@ ZF_INLINE void consume(const zf_tensor_gemm_params &p, GemmShared<Config> &s, Sc
                 continue;
             }
             ptx::bar_sync(TURN + warpgroup, 256);
-            // The same in a warp, again for the compiler to see: descriptors stay in uniform registers.
-            state.slot = __shfl_sync(0xffffffff, state.slot, 0);
-            state.phase = __shfl_sync(0xffffffff, state.phase, 0);
         }
+        // The same in a warp, for the compiler to see: descriptors stay in uniform registers.
+        state.slot = __shfl_sync(0xffffffff, state.slot, 0);
+        state.phase = __shfl_sync(0xffffffff, state.phase, 0);
+        if (w.parts == 1) store.prefetch(w);
         multiply(p, sums, s.slots, state, w, first, [&] {
             if constexpr (Config::PINGPONG) ptx::bar_arrive(TURN + (warpgroup ^ 1), 256);
         });
@@ -64,13 +66,16 @@ ZF_INLINE void consume(const zf_tensor_gemm_params &p, GemmShared<Config> &s, Sc
 
 template <class Config, class Epilogue> ZF_INLINE void tensor_gemm(const zf_tensor_gemm_params &p, unsigned char *memory, const Epilogue &epilogue) {
     GemmShared<Config> &s = *(GemmShared<Config> *)memory;
-    const Scheduler<Config> scheduler(p, row_tiles<Config>(p), k_blocks<Config>(p));
     // From a lane, so that what follows from it is known to be the same in a warp.
     const int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / 128, 0);
     if (threadIdx.x == 0) {
         ptx::prefetch_tensormap(&p.a_map);
         ptx::prefetch_tensormap(&p.b_map);
         if (Config::TENSOR_STORE) ptx::prefetch_tensormap(&p.c_map);
+        if (Config::RESIDUAL) {
+            ptx::prefetch_tensormap(&p.residual_map);
+            for (int i = 0; i < 4; ++i) ptx::mbarrier_init(&s.loaded[i / 2][i % 2], 1);
+        }
         s.slots.ring.init(1, (Config::PINGPONG ? 1 : 2) * Config::CLUSTER);
         ptx::fence_mbarrier_init();
     }
@@ -81,11 +86,11 @@ template <class Config, class Epilogue> ZF_INLINE void tensor_gemm(const zf_tens
     }
     if (warpgroup == 0) {
         ptx::setmaxnreg_dec<PRODUCER_REGISTERS>();
-        if (threadIdx.x == 0) produce(p, s.slots, scheduler);
+        if (threadIdx.x == 0) produce(p, s.slots, Scheduler<Config>(p, row_tiles<Config>(p), k_blocks<Config>(p)));
         __syncwarp();
     } else {
         ptx::setmaxnreg_inc<CONSUMER_REGISTERS>();
-        consume(p, s, scheduler, epilogue, warpgroup - 1);
+        consume(p, s, Scheduler<Config>(p, row_tiles<Config>(p), k_blocks<Config>(p)), epilogue, warpgroup - 1);
     }
     if constexpr (Config::CLUSTER > 1) {
         // The other block may still copy to this one's memory and arrive at its barriers.

@@ -72,6 +72,8 @@ pub struct zf_tensor_gemm_params {
     pub b_map: zf_tensor_map,
     #[doc = " where the kernel stores by tensor copies"]
     pub c_map: zf_tensor_map,
+    #[doc = " of C's shape, where the epilogue reads one by tensor copies"]
+    pub residual_map: zf_tensor_map,
     #[doc = " strides {b0, b1, row, column}"]
     pub c: zf_operand,
     pub extra: [zf_operand; 6usize],
@@ -105,7 +107,7 @@ pub struct zf_tensor_gemm_params {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of zf_tensor_gemm_params"][::core::mem::size_of::<zf_tensor_gemm_params>() - 896usize];
+    ["Size of zf_tensor_gemm_params"][::core::mem::size_of::<zf_tensor_gemm_params>() - 1024usize];
     ["Alignment of zf_tensor_gemm_params"]
         [::core::mem::align_of::<zf_tensor_gemm_params>() - 64usize];
     ["Offset of field: zf_tensor_gemm_params::a_map"]
@@ -114,42 +116,44 @@ const _: () = {
         [::core::mem::offset_of!(zf_tensor_gemm_params, b_map) - 128usize];
     ["Offset of field: zf_tensor_gemm_params::c_map"]
         [::core::mem::offset_of!(zf_tensor_gemm_params, c_map) - 256usize];
+    ["Offset of field: zf_tensor_gemm_params::residual_map"]
+        [::core::mem::offset_of!(zf_tensor_gemm_params, residual_map) - 384usize];
     ["Offset of field: zf_tensor_gemm_params::c"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, c) - 384usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, c) - 512usize];
     ["Offset of field: zf_tensor_gemm_params::extra"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, extra) - 424usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, extra) - 552usize];
     ["Offset of field: zf_tensor_gemm_params::a_scale"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, a_scale) - 664usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_scale) - 792usize];
     ["Offset of field: zf_tensor_gemm_params::b_scale"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, b_scale) - 704usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_scale) - 832usize];
     ["Offset of field: zf_tensor_gemm_params::row_squares"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, row_squares) - 744usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, row_squares) - 872usize];
     ["Offset of field: zf_tensor_gemm_params::group_ends"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, group_ends) - 752usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, group_ends) - 880usize];
     ["Offset of field: zf_tensor_gemm_params::partials"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, partials) - 760usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, partials) - 888usize];
     ["Offset of field: zf_tensor_gemm_params::counters"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, counters) - 768usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, counters) - 896usize];
     ["Offset of field: zf_tensor_gemm_params::batch"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, batch) - 776usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, batch) - 904usize];
     ["Offset of field: zf_tensor_gemm_params::a_batch"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, a_batch) - 784usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, a_batch) - 912usize];
     ["Offset of field: zf_tensor_gemm_params::b_batch"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, b_batch) - 792usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, b_batch) - 920usize];
     ["Offset of field: zf_tensor_gemm_params::m"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, m) - 800usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, m) - 928usize];
     ["Offset of field: zf_tensor_gemm_params::n"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, n) - 804usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, n) - 932usize];
     ["Offset of field: zf_tensor_gemm_params::k"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, k) - 808usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, k) - 936usize];
     ["Offset of field: zf_tensor_gemm_params::groups"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, groups) - 812usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, groups) - 940usize];
     ["Offset of field: zf_tensor_gemm_params::band"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, band) - 816usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, band) - 944usize];
     ["Offset of field: zf_tensor_gemm_params::output"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, output) - 820usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, output) - 948usize];
     ["Offset of field: zf_tensor_gemm_params::reserved"]
-        [::core::mem::offset_of!(zf_tensor_gemm_params, reserved) - 836usize];
+        [::core::mem::offset_of!(zf_tensor_gemm_params, reserved) - 964usize];
 };
 #[doc = " O = softmax(Q K^T * scale + mask) V. Strides of q, k, v, o are {batch, head, row, 1}; of mask\n {batch, head, query, key}, 0 where broadcast. With qpos = i + offset, key j is visible iff\n j <= qpos (causal kernels) and j > qpos - window (window kernels)."]
 #[repr(C)]

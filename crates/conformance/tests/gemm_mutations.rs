@@ -58,6 +58,8 @@ fn planted_bugs_are_found() {
     let lanes = || Spec::new(Element::Bf16, Element::F32);
     let biased =
         || Spec { epilogue: Epilogue::of([Step::Add(Extra::Column(Element::F32))]), ..bf16() };
+    let residual =
+        || Spec { epilogue: Epilogue::of([Step::Add(Extra::Copied(Element::Bf16))]), ..bf16() };
     let image = || Spec {
         conv: Some(Conv {
             taps: [3, 3, 1],
@@ -88,6 +90,12 @@ fn planted_bugs_are_found() {
             "",
         ),
         (
+            "the next residual is copied over a panel that is being stored",
+            case(residual(), "pingpong_128x128", (100, 130, 64)),
+            "                    ptx::bulk_wait_group_read<0>();\n",
+            "",
+        ),
+        (
             "a panel is written while a copy may read it",
             case(bf16(), "pingpong_64x256", (200, 256, 70)),
             "            if (thread == 0) ptx::bulk_wait_group_read<1>();\n",
@@ -102,8 +110,8 @@ fn planted_bugs_are_found() {
         (
             "a part is not added",
             case(bf16(), "pingpong_64x64_split", (60, 60, 700)),
-            "for (int part = 1; part < w.parts; ++part)",
-            "for (int part = 1; part < w.parts - 1; ++part)",
+            "for (int part = 0; part < w.parts; ++part)",
+            "for (int part = 0; part < w.parts - 1; ++part)",
         ),
         (
             "parts are counted before they are written",
@@ -120,8 +128,8 @@ fn planted_bugs_are_found() {
         (
             "warpgroups do not take turns",
             case(bf16(), "pingpong_64x128_split", (300, 300, 500)),
-            "            ptx::bar_sync(TURN + warpgroup, 256);\n        }\n        multiply(",
-            "        }\n        multiply(",
+            "            ptx::bar_sync(TURN + warpgroup, 256);\n        }\n",
+            "        }\n",
         ),
         (
             "the epilogue reads a bias behind its end",

@@ -51,6 +51,7 @@ fn specs_outside_the_contract_are_refused_by_name() {
         dilation: [1; 3],
         patch: [64, 1, 1, 1],
     };
+    let copied = || Epilogue::of([Step::Add(Extra::Copied(Element::Bf16))]);
     let add = |n| Epilogue::of(vec![Step::Add(Extra::Scalar); n]);
     let gated = Epilogue { gate: Some(Activation::Silu), ..Epilogue::default() };
     let narrow = "pingpong_64x64_split";
@@ -62,6 +63,8 @@ fn specs_outside_the_contract_are_refused_by_name() {
         (Spec::new(Element::Bf16, Element::I32), wide, "c"),
         (Spec { epilogue: add(1), ..Spec::new(Element::I8, Element::I32) }, wide, "c"),
         (Spec { epilogue: add(7), ..bf16() }, wide, "extra"),
+        (Spec { epilogue: copied(), store: Store::Lanes, ..bf16() }, wide, "extra"),
+        (Spec { epilogue: copied(), ..Spec::new(Element::F16, Element::F16) }, wide, "extra"),
         (Spec { store: Store::Copies, ..Spec::new(Element::I8, Element::I8) }, narrow, "variant"),
         (
             Spec { store: Store::Transposed, ..Spec::new(Element::Bf16, Element::F32) },

@@ -50,6 +50,7 @@ typedef struct zf_tensor_gemm_params {
     zf_tensor_map a_map;
     zf_tensor_map b_map;
     zf_tensor_map c_map; /* where the kernel stores by tensor copies */
+    zf_tensor_map residual_map; /* of C's shape, where the epilogue reads one by tensor copies */
     zf_operand c;        /* strides {b0, b1, row, column} */
     zf_operand extra[ZF_MAX_EPILOGUE_OPERANDS];
     zf_operand a_scale; /* f32, strides {b0, b1, row, block of k} */

@@ -64,6 +64,7 @@ pub fn instances() -> Vec<(Spec, &'static Variant)> {
     let bf16 = || product(Bf16, Bf16, Copies);
     let (k, mn) = (Major::K, Major::Mn);
     let residual = |e| Add(Extra::Full(e));
+    let copied = |e| Add(Extra::Copied(e));
     let bias = |e| Add(Extra::Column(e));
     let scales = [Multiply(Extra::Row(F32)), Multiply(Extra::Column(F32))];
     let list = vec![
@@ -123,6 +124,22 @@ pub fn instances() -> Vec<(Spec, &'static Variant)> {
             "pingpong_64x128_split",
         ),
         (majors(gated(bf16(), GeluTanh, &[], &[]), k, mn), "cooperative_256x128_split"),
+        // Residuals by tensor copies.
+        (with(bf16(), [copied(Bf16)]), "cooperative_128x256_cluster2"),
+        (with(bf16(), [bias(Bf16), Activate(Silu), copied(Bf16)]), "pingpong_64x128_split"),
+        (with(product(F16, F16, Copies), [copied(F16)]), "cooperative_256x128_split"),
+        (gated(bf16(), Silu, &[], &[copied(Bf16)]), "pingpong_128x128"),
+        (
+            conv(
+                with(bf16(), [bias(Bf16), copied(Bf16)]),
+                [3, 3, 1],
+                [1; 3],
+                [1, 1, 0],
+                [1; 3],
+                [8, 8, 1, 1],
+            ),
+            "cooperative_128x128_split",
+        ),
         // Text, as compiled models give it.
         (texted(product(Bf16, Bf16, Lanes)), "cooperative_128x128_split"),
         (texted(bf16()), "pingpong_128x128"),

@@ -260,11 +260,14 @@ impl GemmCase {
                 Extra::Scalar => (1, 1),
                 Extra::Column(_) => (1, n),
                 Extra::Row(_) => (rows, 1),
-                Extra::Full(_) => (rows, s.n),
+                Extra::Full(_) | Extra::Copied(_) => (rows, s.n),
             };
-            let batch = if matches!(extra, Extra::Full(_)) { s.batch } else { [1, 1] };
+            let batch =
+                if matches!(extra, Extra::Full(_) | Extra::Copied(_)) { s.batch } else { [1, 1] };
+            let (aligned, gap) =
+                if matches!(extra, Extra::Copied(_)) { (8, s.gaps[2]) } else { (1, 0) };
             let [b0, b1, row, column] =
-                strides(batch, [batch[0] == 1, batch[1] == 1], rows_of, columns, 1, 0);
+                strides(batch, [batch[0] == 1, batch[1] == 1], rows_of, columns, aligned, gap);
             let of = if rows_of == 1 { [b0, b1, 0, column] } else { [b0, b1, row, column] };
             let extents = [batch[0], batch[1], rows_of, columns];
             let mut t = Tensor::draw(&mut random, extra.element(), &extents, &of, Filling::Normal);
@@ -305,7 +308,9 @@ impl GemmCase {
                                 Extra::Scalar => t.at([0; 4]),
                                 Extra::Column(_) => t.at([0, 0, 0, column]),
                                 Extra::Row(_) => t.at([0, 0, at[2], 0]),
-                                Extra::Full(_) => t.at([at[0], at[1], at[2], column]),
+                                Extra::Full(_) | Extra::Copied(_) => {
+                                    t.at([at[0], at[1], at[2], column])
+                                }
                             }
                         }
                     };

@@ -1,6 +1,6 @@
 //! What kernels of the family accept, as far as it depends on types and tiles.
 
-use super::{Element, FAMILY, Major, Spec, Store, Variant};
+use super::{Element, Epilogue, Extra, FAMILY, Major, Spec, Store, Variant};
 use crate::Refusal;
 
 /// Most operands of an epilogue (`ZF_MAX_EPILOGUE_OPERANDS`).
@@ -48,6 +48,22 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
     let gated = spec.epilogue.gate.is_some();
     if gated && spec.epilogue.text.is_some() {
         return refuse("epilogue", "has a gate and a text; a text is given for sums without gate");
+    }
+    let copied = |e: &Extra| matches!(e, Extra::Copied(_));
+    if let Some(residual) = spec.epilogue.copied() {
+        let extras = spec.epilogue.extras();
+        let before = Epilogue { gated_steps: Vec::new(), ..spec.epilogue.clone() }.extras();
+        if extras[residual].element() != spec.out
+            || spec.out.bytes() != 2
+            || spec.store != Store::Copies
+            || extras.iter().filter(|e| copied(e)).count() > 1
+            || gated && before.iter().any(copied)
+        {
+            return refuse(
+                "extra",
+                "is read by tensor copies, which one operand of C's 16-bit type can be, behind the gate, of results that copies store",
+            );
+        }
     }
     match spec.store {
         Store::Lanes if columns % 32 != 0 => {

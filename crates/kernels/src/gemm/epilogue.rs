@@ -15,6 +15,9 @@ pub enum Extra {
     Row(Element),
     /// One element per element of C, columns contiguous.
     Full(Element),
+    /// The same, of C's 16-bit type and stored by [`Store::Copies`](super::Store::Copies): read by tensor copies under
+    /// the products. Strides other than the column's are multiples of 16 bytes. One per epilogue, not before a gate.
+    Copied(Element),
 }
 
 impl Extra {
@@ -22,7 +25,10 @@ impl Extra {
     pub fn element(self) -> Element {
         match self {
             Extra::Scalar => Element::F32,
-            Extra::Column(element) | Extra::Row(element) | Extra::Full(element) => element,
+            Extra::Column(element)
+            | Extra::Row(element)
+            | Extra::Full(element)
+            | Extra::Copied(element) => element,
         }
     }
 }
@@ -103,6 +109,11 @@ impl Epilogue {
         self.steps.iter().chain(&self.gated_steps).filter_map(extra).collect()
     }
 
+    /// The operand that is read by tensor copies, by its place among the operands.
+    pub(super) fn copied(&self) -> Option<usize> {
+        self.extras().iter().position(|e| matches!(e, Extra::Copied(_)))
+    }
+
     /// Types of the operands.
     pub fn elements(&self) -> Vec<Element> {
         match &self.text {
@@ -130,9 +141,10 @@ impl Epilogue {
         } else {
             format!("{acc} acc")
         };
+        let residual = if self.copied().is_some() { ", float residual" } else { "" };
         writeln!(
             c,
-            "    __device__ __forceinline__ auto value(int64_t b0, int64_t b1, int64_t row, int64_t column, {sums}) const {{"
+            "    __device__ __forceinline__ auto value(int64_t b0, int64_t b1, int64_t row, int64_t column, {sums}{residual}) const {{"
         )?;
         for (i, element) in self.elements().into_iter().enumerate() {
             let ty = element.text();
@@ -181,11 +193,16 @@ impl Step {
         let i = *operand;
         *operand += 1;
         let batch = format!("b0 * p.extra[{i}].stride[0] + b1 * p.extra[{i}].stride[1]");
+        if matches!(extra, Extra::Copied(_)) {
+            return writeln!(c, "        {v} {operator} residual;");
+        }
         let index = match extra {
             Extra::Scalar => "0".to_owned(),
             Extra::Column(_) => format!("{batch} + {column}"),
             Extra::Row(_) => format!("{batch} + row * p.extra[{i}].stride[2]"),
-            Extra::Full(_) => format!("{batch} + row * p.extra[{i}].stride[2] + {column}"),
+            Extra::Full(_) | Extra::Copied(_) => {
+                format!("{batch} + row * p.extra[{i}].stride[2] + {column}")
+            }
         };
         writeln!(c, "        {v} {operator} (float)zf::load(x{i}[{index}]);")
     }

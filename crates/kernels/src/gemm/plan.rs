@@ -328,6 +328,9 @@ fn check(spec: &Spec, args: &Arguments) -> Result<(), Refusal> {
     } else {
         contiguous("b", &args.b, 3, &args.k)?;
     }
+    if let Some(i) = spec.epilogue.copied() {
+        contiguous("extra", &args.extra[i], 3, &args.n)?;
+    }
     match spec.store {
         Store::Lanes => Ok(()),
         Store::Copies => contiguous("c", &args.c, 3, &args.n),
@@ -367,13 +370,15 @@ fn maps(
             .dim(&one, &one, 1, 1);
         params.push(map.finish(at_b)?);
         if spec.store == Store::Copies {
-            let mut map = Map::new("c", spec.out, &args.c, &args.n, of_c);
-            let mut stride = args.c.strides[2].clone();
-            for (size, of_patch) in images.output.iter().zip(conv.patch) {
-                map = map.dim(size, &stride, i64::from(of_patch), 1);
-                stride = stride * size.clone();
+            for (name, view, at) in copied_results(spec, args, at_c) {
+                let mut map = Map::new(name, spec.out, view, &args.n, of_c);
+                let mut stride = view.strides[2].clone();
+                for (size, of_patch) in images.output.iter().zip(conv.patch) {
+                    map = map.dim(size, &stride, i64::from(of_patch), 1);
+                    stride = stride * size.clone();
+                }
+                params.push(map.finish(at)?);
             }
-            params.push(map.finish(at_c)?);
         }
         return Ok([[0; 2]; 2]);
     }
@@ -405,18 +410,31 @@ fn maps(
         };
         params.push(map.dim(&n1, &s1, 1, 1).dim(&n0, &s0, 1, 1).finish(at)?);
     }
-    let [b0, b1, row, column] = &args.c.strides;
-    let map = match spec.store {
-        Store::Lanes => return Ok(shared),
-        Store::Copies => {
-            Map::new("c", spec.out, &args.c, &args.n, of_c).dim(&args.m, row, UNIT_ROWS, 1)
-        }
-        Store::Transposed => {
-            Map::new("c", spec.out, &args.c, &args.m, UNIT_ROWS).dim(&args.n, column, 64, 1)
-        }
-    };
-    params.push(map.dim(&args.batch[1], b1, 1, 1).dim(&args.batch[0], b0, 1, 1).finish(at_c)?);
+    if spec.store == Store::Lanes {
+        return Ok(shared);
+    }
+    for (name, view, at) in copied_results(spec, args, at_c) {
+        let [b0, b1, row, column] = &view.strides;
+        let map = if spec.store == Store::Transposed {
+            Map::new(name, spec.out, view, &args.m, UNIT_ROWS).dim(&args.n, column, 64, 1)
+        } else {
+            Map::new(name, spec.out, view, &args.n, of_c).dim(&args.m, row, UNIT_ROWS, 1)
+        };
+        let map = map.dim(&args.batch[1], b1, 1, 1).dim(&args.batch[0], b0, 1, 1);
+        params.push(map.finish(at)?);
+    }
     Ok(shared)
+}
+
+/// C, and the operand of its shape that is read by copies: name, view, place of the map.
+fn copied_results<'a>(
+    spec: &Spec,
+    args: &'a Arguments,
+    at_c: usize,
+) -> impl Iterator<Item = (&'static str, &'a Operand, usize)> {
+    let residual = spec.epilogue.copied().map(|i| &args.extra[i]);
+    let residual = residual.map(|view| ("extra", view, offset_of!(Block, residual_map)));
+    std::iter::once(("c", &args.c, at_c)).chain(residual)
 }
 
 /// Blocks that have something to do, in whole clusters; the launch makes as many as the device holds.

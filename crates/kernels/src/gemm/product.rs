@@ -109,5 +109,11 @@ pub(super) fn check_result(out: Element, epilogue: &Epilogue) -> Result<(), Refu
     if extras > MAX_EXTRA {
         return refuse("extra", format!("has {extras} operands; at most {MAX_EXTRA} are allowed"));
     }
+    if epilogue.copied().is_some() {
+        return refuse(
+            "extra",
+            "is read by tensor copies, which this kernel has none of; give it as `Full`",
+        );
+    }
     Ok(())
 }

@@ -74,6 +74,7 @@ fn source(spec: &Spec, variant: &Variant) -> Result<String, std::fmt::Error> {
         ("GROUPED", spec.grouped),
         ("TENSOR_STORE", spec.store != Store::Lanes),
         ("TRANSPOSED", spec.store == Store::Transposed),
+        ("RESIDUAL", spec.epilogue.copied().is_some()),
         ("ROW_SQUARES", spec.row_squares),
         ("CONV", spec.conv.is_some()),
     ] {
