@@ -4,7 +4,7 @@ use zeroforge_artifact::DType;
 use zeroforge_kernels::{Instance, Plan};
 
 use crate::case::Case;
-use crate::gemm;
+use crate::{gemm, product};
 
 /// A family's cases and what is timed of it.
 pub struct Family {
@@ -46,9 +46,20 @@ pub enum Contents {
 
 /// All families.
 pub fn families() -> Vec<Family> {
-    vec![Family {
-        name: "gemm",
-        cases: || gemm::cases().into_iter().map(|c| Box::new(c) as Box<dyn Case>).collect(),
-        throughput: gemm::throughput,
-    }]
+    vec![
+        Family {
+            name: "gemm",
+            cases: || gemm::cases().into_iter().map(|c| Box::new(c) as Box<dyn Case>).collect(),
+            throughput: gemm::throughput,
+        },
+        Family {
+            name: "product",
+            cases: || {
+                let cases = product::cases::listed().into_iter().chain(product::cases::drawn());
+                cases.map(|c| Box::new(c) as Box<dyn Case>).collect()
+            },
+            throughput: product::throughput,
+        },
+    ]
+    vec![Family { name: "rows", cases: crate::rows::cases, throughput: crate::rows::throughput }]
 }
