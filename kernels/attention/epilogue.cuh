@@ -41,6 +41,8 @@ ZF_INLINE void store_tile(const zf_flash_attention_params &p, const Sequence &s,
     for (int h = 0; h < 2; ++h) {
         const bool exists = rows.query[h] < s.queries;
         const float inverse = softmax.inverse(h) * descale;
+        // A row that sees nothing is 0, whatever hidden values a probability of 0 was multiplied with.
+        const bool sees = softmax.sum[h] != 0.0f;
         const int64_t row = s.first_query + rows.query[h];
         const int64_t in_batch = C::RAGGED_QUERIES ? 0 : batch;
         Out *const o = (Out *)p.o.address + in_batch * p.o.stride[0] + rows.head[h] * p.o.stride[1] + row * p.o.stride[2];
@@ -51,7 +53,7 @@ ZF_INLINE void store_tile(const zf_flash_attention_params &p, const Sequence &s,
 #pragma unroll
             for (int b = 0; b < 4 && j + b < C::DV / 8; ++b) {
                 const int i = 4 * (j + b) + 2 * h;
-                w[b] = Pair<Out>::of(out[i] * inverse, out[i + 1] * inverse);
+                w[b] = sees ? Pair<Out>::of(out[i] * inverse, out[i + 1] * inverse) : 0;
             }
             transpose_quad(w);
             const int column = 8 * (j + threadIdx.x % 4);

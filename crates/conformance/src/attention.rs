@@ -1,7 +1,11 @@
 //! Attention: cases with every feature of the forward kernel, exact and naive results.
 
+pub mod cases;
+mod throughput;
+
 use zeroforge_artifact::{DType, Expr};
 use zeroforge_emulator::Options;
+use zeroforge_kernels::Instance;
 use zeroforge_kernels::attention::{Array, Element, Forward, Lengths, Mask, Operands, Sizes, View};
 
 use crate::bench::{Bench, BenchError};
@@ -10,6 +14,9 @@ use crate::case::{Case, Judged, Outcome};
 use crate::random::Random;
 use crate::tensor::{decode, encode, encode_e4m3, round, round_e4m3};
 use crate::verdict::judge;
+
+pub use cases::cases;
+pub use throughput::throughput;
 
 /// What values are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -463,7 +470,13 @@ impl AttentionCase {
                 let mut score = f(dot * scale);
                 if spec.softcap {
                     let cap = f64::from(x.softcap);
-                    score = f(cap * f(f(score / cap).tanh()));
+                    // By an exponential, in f32: an error of the cap's scale, as bf16 and f16 do not notice.
+                    let e = f(f(f(score / cap) * f(2.0 * std::f64::consts::LOG2_E)).exp2());
+                    score = if exact {
+                        cap * (score / cap).tanh()
+                    } else {
+                        f(cap - f(f(2.0 * cap) / f(1.0 + e)))
+                    };
                 }
                 if spec.slopes {
                     score = f(score - f(x.slopes[h] * self.distance(b, i, j)));
@@ -532,6 +545,22 @@ impl Case for AttentionCase {
         bench: &Bench,
         card: &mut Card,
         options: &Options,
+    ) -> Result<Outcome, BenchError> {
+        self.run_edited(bench, card, options, &|instance| instance)
+    }
+}
+
+impl AttentionCase {
+    /// As [`Case::run`], with the instance edited: a planted bug.
+    ///
+    /// # Errors
+    /// If it cannot be run at all.
+    pub fn run_edited(
+        &self,
+        bench: &Bench,
+        card: &mut Card,
+        options: &Options,
+        edit: &dyn Fn(Instance) -> Instance,
     ) -> Result<Outcome, BenchError> {
         let mut outcome = Outcome::default();
         let spec = &self.spec;
@@ -633,7 +662,7 @@ impl Case for AttentionCase {
         sizes.softcap = x.softcap;
 
         let refused = |e: zeroforge_kernels::Refusal| BenchError::Refused(e);
-        let instance = spec.instance().map_err(refused)?;
+        let instance = edit(spec.instance().map_err(refused)?);
         let plan = spec.plan(&sizes, &operands).map_err(refused)?;
         outcome.reports.push(card.launch(bench, &instance, &plan, options)?);
 

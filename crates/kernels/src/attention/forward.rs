@@ -203,7 +203,7 @@ impl Forward {
             _ => 0,
         };
         // Barriers of rings, in as many places of 1024 bytes as arrays of slots end at.
-        q + kv + turned + 2048
+        q + kv + turned + 3072
     }
 
     /// The kernel to compile.
