@@ -29,7 +29,7 @@ impl WeightStore for Small {
         let count: usize = key.parse().map_err(|_| format!("`{key}` is no size"))?;
         // 0.06 to 0.12 as bf16, 1.4 to 1.5 as f16, and pairs as f32.
         let word =
-            |i: usize| [(i * 37 % 128) as u8 | 0x80, if i * 11 % 3 == 0 { 0xbd } else { 0x3d }];
+            |i: usize| [(i * 37 % 128) as u8 | 0x80, if i.is_multiple_of(3) { 0xbd } else { 0x3d }];
         Ok(Bytes::new((0..count / 2).flat_map(word).collect::<Vec<u8>>()))
     }
 }
