@@ -359,7 +359,7 @@ impl Scope<'_> {
 #[cfg(test)]
 mod tests {
     use zeroforge_artifact::program::{Kernel, Signature, Step};
-    use zeroforge_artifact::{Expr, Target, abi};
+    use zeroforge_artifact::{Expr, Target};
     use zeroforge_graph::op::BinaryOp;
 
     use super::*;

@@ -13,6 +13,7 @@ pub mod headers;
 mod plan;
 mod refusal;
 pub mod rows;
+pub mod selection;
 
 pub use plan::{Instance, Plan};
 pub use refusal::Refusal;

@@ -6,12 +6,12 @@
 //! mma.sync for everything else. A kernel's description says which it is and, of the second kind, why.
 
 mod compile;
+mod contraction;
 mod flash_attention;
 mod loops;
 mod mma_attention;
 mod mma_gemm;
 mod nvrtc;
-mod selection;
 mod tensor_gemm;
 mod toolchain;
 
@@ -92,7 +92,7 @@ impl CudaBackend {
         }
         match (spec, launch) {
             (KernelSpec::Gemm(gemm), Launch::Gemm(launch)) => {
-                tensor_gemm::plan_launch(gemm, launch, ranges, self.sms)
+                contraction::choose(gemm, launch, ranges, self.sms)
             }
             (KernelSpec::Attention(attention), Launch::Attention(launch)) => {
                 flash_attention::plan_launch(attention, launch, ranges)
@@ -114,7 +114,7 @@ impl CudaBackend {
             param_bytes: instance.param_bytes,
             cluster: instance.cluster,
             blocks_per_sm: instance.blocks_per_sm,
-            doc: format!("{spec}; wgmma: {}", instance.doc),
+            doc: format!("{spec}; {}", instance.doc),
         };
         let own = OwnParams { params, buffers, workspace: plan.workspace, counters };
         Planned { source, grid: plan.grid, own: Some(own) }

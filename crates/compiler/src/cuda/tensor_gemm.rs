@@ -7,20 +7,20 @@ use zeroforge_kernels::gemm::{
     Arguments, COUNTER_BYTES, Element, Epilogue, Major, Operand, Spec, Store, Variant, instance,
     plan,
 };
+use zeroforge_kernels::selection::{Size, Table};
 use zeroforge_kernels::{Instance, Plan};
 
 use super::mma_gemm::{EpilogueNames, epilogue_body};
-use super::selection::{self, Choice};
 use super::{TensorKernel, at_least_one};
 use crate::backend::PlanBuffer;
 use crate::kernel_spec::{BLayout, GemmSpec};
 use crate::launch::{GemmLaunch, View};
 
 /// Numbers of buffers in arguments.
-const A: u32 = 0;
-const B: u32 = 1;
-const C: u32 = 2;
-const EXTRA: u32 = 3;
+pub(super) const A: u32 = 0;
+pub(super) const B: u32 = 1;
+pub(super) const C: u32 = 2;
+pub(super) const EXTRA: u32 = 3;
 
 /// The kernel and its launch, or why there is none.
 pub(super) fn plan_launch(
@@ -39,11 +39,9 @@ pub(super) fn plan_launch(
         BLayout::RowMajorKn => Major::Mn,
         BLayout::Panels { .. } => return Err("`b` is stored in panels".to_owned()),
     };
-    for (name, size) in [("m", &launch.m), ("n", &launch.n), ("k", &launch.k)] {
-        // Nothing is launched for no rows or columns; sums of nothing have no kernel.
-        if name == "k" && !at_least_one(size, ranges) {
-            return Err(format!("{name} is `{size}`, which may be zero"));
-        }
+    // Nothing is launched for no rows or columns; sums of nothing have no tensor map.
+    if !at_least_one(&launch.k, ranges) {
+        return Err(format!("k is `{}`, which may be zero", launch.k));
     }
     let out = element(spec.c).ok_or_else(|| format!("`c` is {}", spec.c))?;
     let kernel = Spec {
@@ -54,11 +52,8 @@ pub(super) fn plan_launch(
         store: if copies_reach(&launch.c, out) { Store::Copies } else { Store::Lanes },
         ..Spec::new(operands, out)
     };
-    let choice = selection::gemm(&kernel, spec, launch, sms);
-    let variant = match choice {
-        Choice::Variant(variant) => variant,
-        Choice::Mma(reason) => return Err(reason),
-    };
+    let variant = Table::of(sms).wgmma(&kernel, size_of_launch(spec, launch));
+    let variant = variant.ok_or("no variant has its layouts and result")?;
     let kernel = fit(kernel, variant);
     let (instance, plan) = make(&kernel, variant, spec, launch)?;
     let extra = launch.extra.iter().map(|view| PlanBuffer::Storage(view.storage));
@@ -70,6 +65,12 @@ pub(super) fn plan_launch(
     }
     let counters = if variant.split { COUNTER_BYTES as u32 } else { 0 };
     Ok(TensorKernel { instance, plan, buffers, counters })
+}
+
+/// The size by which a kernel is chosen.
+pub(super) fn size_of_launch(spec: &GemmSpec, launch: &GemmLaunch) -> Size {
+    let batch = Expr::product(&launch.batch).as_const();
+    Size { batch, m: spec.m, n: spec.n, k: spec.k }
 }
 
 /// Copies store rows of 128 bytes; a narrow tile of a small type is stored by lanes.

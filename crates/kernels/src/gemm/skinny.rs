@@ -161,21 +161,38 @@ pub fn select(
     let least = if spec.operands == Element::F32 { 1 } else { 8 };
     let rows = (m as u32).next_power_of_two().max(least);
     let shape = spec.shape(rows);
-    let split = match (batch, n, k) {
+    let split: u32 = match (batch, n, k) {
         (Some(batch), Some(n), Some(k)) => {
             let tiles = batch.max(1) * ((n + shape.columns - 1) / shape.columns).max(1);
             let fits = |split: &i64| tiles * (split / 2) < 2 * sms && k >= 64 * split;
-            [8, 4, 2].into_iter().find(fits).unwrap_or(1)
+            [8, 4, 2].into_iter().find(fits).unwrap_or(1) as u32
         }
         _ => 1,
     };
-    let bytes = spec.operands.bytes();
-    let most = CHUNK_BYTES / (i64::from(rows) * bytes) / 64 * 64;
-    // A part is whole pieces of 32.
-    let part = k.map_or(most, |k| ((k + 31) / 32 + split - 1) / split * 32);
-    let least = (shape.columns * 4 / bytes + 63) / 64 * 64;
-    let chunk = ((part + 63) / 64 * 64).clamp(least, most.max(least));
-    Ok(Tile { rows, chunk: chunk as u32, split: split as u32 })
+    Tile::of(spec, m, k, split)
+}
+
+impl Tile {
+    /// The tile of `m` rows whose sums of `k` products are in `split` parts.
+    ///
+    /// # Errors
+    /// If there are no or more than [`MAX_ROWS`] rows.
+    pub fn of(spec: &Spec, m: i64, k: Option<i64>, split: u32) -> Result<Tile, Refusal> {
+        if !(1..=MAX_ROWS).contains(&m) {
+            return refuse("m", format!("is {m}; skinny products have 1 to {MAX_ROWS} rows"));
+        }
+        let least = if spec.operands == Element::F32 { 1 } else { 8 };
+        let rows = (m as u32).next_power_of_two().max(least);
+        let shape = spec.shape(rows);
+        let bytes = spec.operands.bytes();
+        let most = CHUNK_BYTES / (i64::from(rows) * bytes) / 64 * 64;
+        // A part is whole pieces of 32.
+        let parts = i64::from(split.max(1));
+        let part = k.map_or(most, |k| ((k + 31) / 32 + parts - 1) / parts * 32);
+        let least = (shape.columns * 4 / bytes + 63) / 64 * 64;
+        let chunk = ((part + 63) / 64 * 64).clamp(least, most.max(least));
+        Ok(Tile { rows, chunk: chunk as u32, split })
+    }
 }
 
 /// Makes the kernel of a spec.
