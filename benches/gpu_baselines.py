@@ -15,7 +15,7 @@ SAMPLES = 20
 ATTENTION = re.compile(
     r"attention/(?P<dtype>bf16|f16)_d(?P<d>\d+)_(?P<mask>full|causal)/b(?P<b>\d+)_h(?P<h>\d+)_kv(?P<kv>\d+)_q(?P<q>\d+)_k(?P<k>\d+)$"
 )
-GEMM = re.compile(r"gemm/(?P<dtype>bf16|f16|f32)_[^/]*/m(?P<m>\d+)_n(?P<n>\d+)_k(?P<k>\d+)$")
+GEMM = re.compile(r"gemm/[^/]+/(?P<dtype>bf16|f16|f32) (?P<m>\d+)x(?P<n>\d+)x(?P<k>\d+)$")
 
 
 def main(path):

@@ -165,6 +165,7 @@ fn pipeline(c: &mut Criterion) {
                 targets: vec![target],
                 model_hash: imported.hash.clone(),
                 external_weights: false,
+                sms: None,
                 cache,
             };
             compile(graph, store, &options, &|_| {}).expect("an artifact")

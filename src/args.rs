@@ -195,6 +195,10 @@ pub(crate) struct CompileArgs {
     /// Also write an intermediate form into a folder.
     #[arg(long, value_name = "WHAT=DIR", value_parser = parse_emit)]
     pub(crate) emit: Vec<(Emit, PathBuf)>,
+    /// SMs of the GPU slice that kernels are chosen for: 60, which ZeroGPU lends, if not given; 132 for a whole H100 or
+    /// H200. They run on every slice.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=132))]
+    pub(crate) sms: Option<u32>,
     /// Do not read or write the kernel cache.
     #[arg(long)]
     pub(crate) no_cache: bool,

@@ -114,6 +114,7 @@ fn artifact() -> Vec<u8> {
         targets: vec![Target::X86_64_V3],
         model_hash: imported.hash,
         external_weights: false,
+        sms: None,
         cache: Cache::none(),
     };
     compile(&imported.graph, &WeightFiles::none(), &options, &|_| {}).unwrap().to_bytes()

@@ -49,6 +49,7 @@ fn whole(pt2: &Path) -> Result<(), Failed> {
         targets: vec![Target::SM_90A],
         model_hash: imported.hash.clone(),
         external_weights: false,
+        sms: None,
         cache: cache(),
     };
     let bytes = pipeline::compile(&imported.graph, &files, &options, &|_| {})?.to_bytes();

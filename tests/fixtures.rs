@@ -38,6 +38,7 @@ fn open(pt2: &Path, target: Target, cache: Cache) -> Result<(Model, Expected), F
         targets: vec![target],
         model_hash: imported.hash.clone(),
         external_weights: false,
+        sms: None,
         cache,
     };
     let artifact = compile(&imported.graph, &files, &options, &|_| {})?;

@@ -31,6 +31,7 @@ fn artifact(lines: &str) -> Vec<u8> {
         targets: vec![Target::SM_90A],
         model_hash: blake3::hash(lines.as_bytes()).to_hex().to_string(),
         external_weights: false,
+        sms: None,
         cache: Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")),
     };
     compile(&graph, &WeightFiles::none(), &options, &|_| {}).expect("an artifact").to_bytes()

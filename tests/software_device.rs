@@ -53,6 +53,7 @@ fn check(pt2: &Path) -> Result<(), Failed> {
         targets: vec![host(), Target::SM_90A],
         model_hash: imported.hash.clone(),
         external_weights: false,
+        sms: None,
         cache: Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")),
     };
     let folder = tempfile::tempdir()?;

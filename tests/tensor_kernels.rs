@@ -42,7 +42,7 @@ fn graph(body: &str) -> Graph {
 fn schedule(body: &str, sms: u32) -> Schedule {
     let graph = prepare(&graph(body), &Small).expect("a sound graph");
     let target = Target::SM_90A;
-    schedule_for(&graph, &CudaBackend::new(target).for_sms(sms), target).expect("kernels")
+    schedule_for(&graph, &CudaBackend::new(target).for_sms(Some(sms)), target).expect("kernels")
 }
 
 /// Descriptions of the kernels, one per line.
@@ -61,6 +61,7 @@ fn check(name: &str, body: &str, sizes: &[(&str, i64)]) {
         targets: vec![Target::SM_90A],
         model_hash: "0".repeat(64),
         external_weights: false,
+        sms: None,
         cache: Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")),
     };
     let artifact = compile(&graph(body), &Small, &options, &|_| {}).expect("an artifact");

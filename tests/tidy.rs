@@ -83,7 +83,7 @@ fn the_run_side_is_separate() {
 
 #[test]
 fn unsafe_code_is_where_the_page_allows_it() {
-    for name in ["artifact", "graph", "import", "ptx", "verify"] {
+    for name in ["artifact", "graph", "import", "ptx", "sass", "verify"] {
         let lib = read(format!("crates/{name}/src/lib.rs"));
         assert!(lib.contains("#![forbid(unsafe_code)]"), "crates/{name} does not forbid unsafe");
     }

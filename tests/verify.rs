@@ -29,6 +29,7 @@ fn artifact(name: &str) -> Option<Vec<u8>> {
         targets: vec![Target::SM_90A],
         model_hash: imported.hash.clone(),
         external_weights: false,
+        sms: None,
         cache: Cache::at(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")),
     };
     Some(compile(&imported.graph, &files, &options, &|_| {}).expect("an artifact").to_bytes())
@@ -96,7 +97,8 @@ fn right_kernels_pass_in_every_order() {
 #[test]
 fn a_kernel_that_computes_something_else_fails() {
     let Some(bytes) = artifact("mlp.pt2") else { return };
-    let (code, events) = verify(&plant(&bytes, "add.f32", "sub.f32"), &[]);
+    // In the activation behind the product.
+    let (code, events) = verify(&plant(&bytes, "mul.f32", "add.f32"), &[]);
     assert_eq!(code, Some(10), "{events:?}");
     let wrong: Vec<&Value> =
         kernels(&events).into_iter().filter(|k| k["passed"] == false).collect();
@@ -107,13 +109,26 @@ fn a_kernel_that_computes_something_else_fails() {
 
 #[test]
 fn a_kernel_without_its_barrier_fails() {
-    let Some(bytes) = artifact("mlp.pt2") else { return };
+    // Its first kernel is one by mma.sync, whose threads copy for each other.
+    let Some(bytes) = artifact("bf16_weights.pt2") else { return };
     let (code, events) = verify(&plant(&bytes, "bar.sync \t0;", "            "), &[]);
     assert_eq!(code, Some(10), "{events:?}");
     // Threads read what others copy: before it arrives, or with nothing that orders the two.
     let finding = events.iter().find(|e| e["event"] == "finding").expect("a finding");
     let kinds = ["race", "uninitialised-shared"];
     assert!(kinds.iter().any(|k| finding["kind"] == *k), "{finding}");
+    assert!(finding["at"]["line"].as_u64() > Some(0), "{finding}");
+}
+
+#[test]
+fn a_kernel_without_its_fence_fails() {
+    let Some(bytes) = artifact("mlp.pt2") else { return };
+    let fence = "fence.proxy.async.shared::cta;";
+    let (code, events) = verify(&plant(&bytes, fence, &" ".repeat(fence.len())), &[]);
+    assert_eq!(code, Some(10), "{events:?}");
+    // wgmma reads what threads wrote, by another way to memory.
+    let finding = events.iter().find(|e| e["event"] == "finding").expect("a finding");
+    assert!(finding["message"].as_str().is_some_and(|m| m.contains("proxy")), "{finding}");
     assert!(finding["at"]["line"].as_u64() > Some(0), "{finding}");
 }
 

@@ -10,13 +10,15 @@
 // LATENT the values are the first DV columns of the keys, and a tile is copied once for both.
 //
 // An instance's Config says (crates/kernels/src/decode/): T, of queries and output; Cache, T or zf_e4m3, which is
-// widened to T on its way; D, DV; TILE keys; STAGES; WARPGROUPS; LATENT; PAGED; PARTIAL, one of several splits;
-// SOFTCAP; ALIBI; ROTARY, how many dimensions of the queries are rotated; INTERLEAVED.
+// widened to T on its way; D, DV; TILE keys; STAGES; WARPGROUPS; LATENT; PAGED; BOX_ROWS of tensor copies, 0 where
+// threads copy; PARTIAL, one of several splits; SOFTCAP; ALIBI; ROTARY, how many dimensions of the queries are rotated;
+// INTERLEAVED.
 #pragma once
 
 #include "attention/decode_cache.cuh"
 #include "attention/decode_rotary.cuh"
 #include "attention/decode_softmax.cuh"
+#include "attention/decode_tensor.cuh"
 #include "ptx/barrier.cuh"
 #include "ptx/wgmma.cuh"
 #include "tile/shared.cuh"
@@ -32,6 +34,7 @@ template <class C> struct DecodeShape {
     static constexpr int THREADS = 128 * C::WARPGROUPS;
     static constexpr int KEYS = C::TILE / C::WARPGROUPS, COLUMNS = C::DV / C::WARPGROUPS;
     static constexpr bool WIDEN = !same<typename C::T, typename C::Cache>::value;
+    static constexpr bool TENSOR = C::BOX_ROWS > 0;
     static constexpr int ELEMENT = WIDEN ? 1 : 2;
     static constexpr int K_UNITS = C::D * ELEMENT / 16, V_UNITS = C::DV * ELEMENT / 16;
 
@@ -47,10 +50,12 @@ template <class C> struct DecodeShape {
     static constexpr int WIDENED = PROBABILITIES + (C::WARPGROUPS > 1 ? QUERY_PANEL_BYTES : 0);
     static constexpr int RING = WIDENED + (WIDEN ? TILE_BYTES : 0);
     static constexpr int EXCHANGE = RING + C::STAGES * SLOT_BYTES;
-    static constexpr int BYTES = EXCHANGE + (C::WARPGROUPS > 1 ? C::WARPGROUPS * DECODE_ROWS * (int)sizeof(float) : 0);
+    static constexpr int BARRIERS = EXCHANGE + (C::WARPGROUPS > 1 ? C::WARPGROUPS * DECODE_ROWS * (int)sizeof(float) : 0);
+    static constexpr int BYTES = BARRIERS + (C::BOX_ROWS > 0 ? C::STAGES * 8 : 0);
 
     static_assert(C::TILE % GROUP_ROWS == 0 && KEYS % 16 == 0, "tiles are whole groups, products 16 keys deep");
     static_assert(C::D % 16 == 0 && C::DV % 16 == 0, "products are 16 columns deep");
+    static_assert(!TENSOR || (!WIDEN && C::TILE % C::BOX_ROWS == 0), "boxes are of the type that is multiplied");
     static_assert(C::WARPGROUPS == 1 || (C::TILE == 64 && COLUMNS % 64 == 0), "a panel of probabilities, whole panels of values");
 };
 
@@ -97,9 +102,11 @@ template <int TILE> ZF_INLINE void share_tiles(DecodeWork &w, const zf_decode_pa
 // The block's queries in panels of 64 columns; rows that are padding are zero.
 template <class C> ZF_INLINE void load_queries(unsigned char *tile, const zf_decode_params &p, const DecodeWork &w, int filled) {
     using T = typename C::T;
-    constexpr int UNITS = C::D / 8;
-    for (int i = (int)threadIdx.x; i < DECODE_ROWS * UNITS; i += DecodeShape<C>::THREADS) {
-        const int row = i / UNITS, unit = i % UNITS, r = w.row0 + row;
+    constexpr int UNITS = C::D / 8, THREADS = DecodeShape<C>::THREADS;
+    static_assert(DECODE_ROWS * UNITS % THREADS == 0, "every thread loads as many pieces");
+#pragma unroll 4
+    for (int j = 0; j < DECODE_ROWS * UNITS / THREADS; ++j) {
+        const int i = j * THREADS + (int)threadIdx.x, row = i / UNITS, unit = i % UNITS, r = w.row0 + row;
         uint4 piece = {0, 0, 0, 0};
         if (r < w.rows) {
             const int query = r / w.group, head = w.kv_head * w.group + r % w.group;
@@ -120,17 +127,18 @@ template <class C> ZF_INLINE void load_queries(unsigned char *tile, const zf_dec
 }
 
 // Starts the copies of a tile.
-template <class C> ZF_INLINE void copy_tile(unsigned char *slot, const zf_decode_params &p, const CachedSequence &s, int kv_head, int tile) {
+template <class C>
+ZF_INLINE void copy_tile(unsigned char *slot, const zf_kv_cache &cache, const HeadRows &keys, const HeadRows &values,
+                         const CachedSequence &s, int tile) {
     using S = DecodeShape<C>;
-    using E = typename C::Cache;
     const int row = tile * C::TILE;
     GroupPlace places[C::TILE / GROUP_ROWS];
 #pragma unroll
-    for (int g = 0; g < C::TILE / GROUP_ROWS; ++g) places[g] = group_place<C::PAGED>(p.cache, s, row + g * GROUP_ROWS);
-    copy_rows<E, C::TILE, S::K_UNITS, S::THREADS, !S::WIDEN>(slot, p.cache.k, kv_head, s, row, places);
+    for (int g = 0; g < C::TILE / GROUP_ROWS; ++g) places[g] = group_place<C::PAGED>(cache, s, row + g * GROUP_ROWS);
+    copy_rows<C::PAGED, C::TILE, S::K_UNITS, S::THREADS, !S::WIDEN>(slot, keys, s, row, places);
     if constexpr (!C::LATENT) {
-        unsigned char *const values = slot + (S::WIDEN ? S::RAW_K_BYTES : S::K_BYTES);
-        copy_rows<E, C::TILE, S::V_UNITS, S::THREADS, !S::WIDEN>(values, p.cache.v, kv_head, s, row, places);
+        unsigned char *const to = slot + (S::WIDEN ? S::RAW_K_BYTES : S::K_BYTES);
+        copy_rows<C::PAGED, C::TILE, S::V_UNITS, S::THREADS, !S::WIDEN>(to, values, s, row, places);
     }
 }
 
@@ -239,8 +247,9 @@ ZF_INLINE void store_rows(const zf_decode_params &p, const DecodeWork &w, const 
     }
 }
 
-// Grid: batch * KV heads * splits * blocks of 64 rows.
-template <class C> ZF_INLINE void decode(const zf_decode_params &p, unsigned char *shared) {
+// Grid: batch * KV heads * splits * blocks of 64 rows. `k` and `v` are the cache's maps where tensor copies read it.
+template <class C>
+ZF_INLINE void decode(const zf_decode_params &p, const zf_tensor_map *k, const zf_tensor_map *v, unsigned char *shared) {
     using S = DecodeShape<C>;
     const int warpgroup = (int)threadIdx.x / 128;
     DecodeWork work = decode_work(p);
@@ -252,13 +261,6 @@ template <class C> ZF_INLINE void decode(const zf_decode_params &p, unsigned cha
     float sums[2] = {0.0f, 0.0f};
     const int64_t scales_at = work.batch * p.kv_heads + work.kv_head;
     if (work.tile < work.tiles) {
-#pragma unroll
-        for (int i = 0; i < C::STAGES - 1; ++i) {
-            if (work.tile + i < work.tiles) copy_tile<C>(shared + S::RING + i * S::SLOT_BYTES, p, sequence, work.kv_head, work.tile + i);
-            ptx::cp_async_commit_group();
-        }
-        load_queries<C>(shared + S::QUERIES, p, work, sequence.filled);
-
         DecodeRows rows;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -273,23 +275,59 @@ template <class C> ZF_INLINE void decode(const zf_decode_params &p, unsigned cha
         const float scale = C::SOFTCAP ? k_scale / p.softcap : k_scale * LOG2_E;
         const float cap = p.softcap * LOG2_E;
 
+        const HeadRows key_rows = head_rows<typename C::Cache, C::PAGED>(p.cache.k, work.kv_head, sequence);
+        const HeadRows value_rows = head_rows<typename C::Cache, C::PAGED>(p.cache.v, work.kv_head, sequence);
         const uint32_t base = ptx::shared_address(shared);
-        int slot = 0;
-#pragma unroll 1
-        for (int tile = work.tile; tile < work.tiles; ++tile) {
-            ptx::cp_async_wait_group<C::STAGES - 2>();
-            const int current = S::RING + slot * S::SLOT_BYTES;
-            if constexpr (S::WIDEN) {
-                // The widened tile is free when everyone has multiplied.
-                __syncthreads();
-                widen_tile<C>(shared + S::WIDENED, shared + current);
+        uint64_t *const full = (uint64_t *)(shared + S::BARRIERS);
+        if constexpr (S::TENSOR) {
+            if (threadIdx.x == 0) {
+                ptx::prefetch_tensormap(k);
+                if constexpr (!C::LATENT) ptx::prefetch_tensormap(v);
+#pragma unroll
+                for (int i = 0; i < C::STAGES; ++i) ptx::mbarrier_init(&full[i], 1);
+                ptx::fence_mbarrier_init();
             }
-            ptx::fence_proxy_async_shared();
             __syncthreads();
-            const int next = tile + C::STAGES - 1, free = slot == 0 ? C::STAGES - 1 : slot - 1;
-            if (next < work.tiles) copy_tile<C>(shared + S::RING + free * S::SLOT_BYTES, p, sequence, work.kv_head, next);
-            ptx::cp_async_commit_group();
+        }
+        uint32_t phase = 0;
+        int slot = 1;
+        // The first rounds only start copies: one place in the code does it for all tiles.
+#pragma unroll 1
+        for (int tile = work.tile - (C::STAGES - 1); tile < work.tiles; ++tile) {
+            const int current = S::RING + slot * S::SLOT_BYTES, next = tile + C::STAGES - 1;
+            if (tile >= work.tile) {
+                if constexpr (S::TENSOR) {
+                    ptx::mbarrier_wait(&full[slot], phase);
+                    clear_rows<panels(C::D) + (C::LATENT ? 0 : panels(C::DV)), C::TILE, S::THREADS>(shared + current, sequence, tile);
+                    if (slot == C::STAGES - 1) phase ^= 1;
+                } else {
+                    ptx::cp_async_wait_group<C::STAGES - 2>();
+                }
+                if constexpr (S::WIDEN) {
+                    // The widened tile is free when everyone has multiplied.
+                    __syncthreads();
+                    widen_tile<C>(shared + S::WIDENED, shared + current);
+                }
+                ptx::fence_proxy_async_shared();
+                __syncthreads();
+            }
+            // The slot before, which everyone is done with.
+            const int free = slot == 0 ? C::STAGES - 1 : slot - 1;
+            unsigned char *const to = shared + S::RING + free * S::SLOT_BYTES;
+            if constexpr (S::TENSOR) {
+                if (next < work.tiles && threadIdx.x == 0) {
+                    copy_tile_boxes<C::PAGED, panels(C::D), C::LATENT ? 0 : panels(C::DV), C::TILE, C::BOX_ROWS>(
+                        to, &full[free], k, v, p.cache, sequence, work.kv_head, next);
+                }
+            } else {
+                if (next < work.tiles) copy_tile<C>(to, p.cache, key_rows, value_rows, sequence, next);
+                ptx::cp_async_commit_group();
+            }
             slot = slot + 1 == C::STAGES ? 0 : slot + 1;
+            if (tile < work.tile) {
+                if (tile == work.tile - 1) load_queries<C>(shared + S::QUERIES, p, work, sequence.filled);
+                continue;
+            }
 
             const uint32_t keys = base + (S::WIDEN ? S::WIDENED : current);
             const uint32_t values = (C::LATENT ? keys : keys + S::K_BYTES) + warpgroup * (S::COLUMNS / 64) * S::PANEL_BYTES;

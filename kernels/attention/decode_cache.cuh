@@ -57,27 +57,39 @@ template <bool PAGED> ZF_INLINE GroupPlace group_place(const zf_kv_cache &cache,
     }
 }
 
-// Copies rows tile_row .. of one head, UNITS pieces of 16 bytes each, as one tile in panels (SWIZZLED) or row by row.
-// What lies outside of the sequence is zero in the tile and not read. `places` of the tile's groups.
-template <class E, int ROWS, int UNITS, int THREADS, bool SWIZZLED>
-ZF_INLINE void copy_rows(unsigned char *tile, const zf_operand &operand, int head, const CachedSequence &s, int tile_row,
+// The rows of one head: of a dense cache those of the sequence, of a paged one those of all pages.
+struct HeadRows {
+    const unsigned char *base;
+    int64_t unit_bytes;
+    int row_bytes;
+};
+
+template <class E, bool PAGED> ZF_INLINE HeadRows head_rows(const zf_operand &operand, int head, const CachedSequence &s) {
+    const int64_t first = head * operand.stride[1] + (PAGED ? 0 : s.unit * operand.stride[0]);
+    return {(const unsigned char *)operand.address + first * (int)sizeof(E), operand.stride[0] * (int)sizeof(E),
+            (int)operand.stride[2] * (int)sizeof(E)};
+}
+
+// Copies rows tile_row .., UNITS pieces of 16 bytes each, as one tile in panels (SWIZZLED) or row by row. What lies
+// outside of the sequence is zero in the tile and not read. `places` of the tile's groups.
+template <bool PAGED, int ROWS, int UNITS, int THREADS, bool SWIZZLED>
+ZF_INLINE void copy_rows(unsigned char *tile, const HeadRows &head, const CachedSequence &s, int tile_row,
                          const GroupPlace (&places)[ROWS / GROUP_ROWS]) {
-    const unsigned char *const base = (const unsigned char *)operand.address + head * operand.stride[1] * (int)sizeof(E);
 #pragma unroll
     for (int g = 0; g < ROWS / GROUP_ROWS; ++g) {
-        const unsigned char *const group =
-            base + ((int64_t)places[g].unit * operand.stride[0] + (int64_t)places[g].row * operand.stride[2]) * (int)sizeof(E);
+        const int64_t unit_bytes = PAGED ? max(places[g].unit, 0) * head.unit_bytes : 0;
+        const unsigned char *const group = head.base + unit_bytes + (int64_t)places[g].row * head.row_bytes;
+        // Rows begin .. begin + count are read.
+        const uint32_t count = places[g].unit < 0 ? 0 : (uint32_t)(s.length - s.begin);
+        const int first = tile_row + GROUP_ROWS * g - s.begin;
 #pragma unroll
-        for (int i = (int)threadIdx.x; i < GROUP_ROWS * UNITS; i += THREADS) {
-            const int row = i / UNITS, unit = i % UNITS;
-            const int place = tile_row + GROUP_ROWS * g + row;
-            const bool valid = places[g].unit >= 0 && place >= s.begin && place < s.length;
-            const unsigned char *const from = group + row * operand.stride[2] * (int)sizeof(E) + unit * 16;
+        for (int j = 0; j < (GROUP_ROWS * UNITS + THREADS - 1) / THREADS; ++j) {
+            const int i = j * THREADS + (int)threadIdx.x, row = i / UNITS, unit = i % UNITS;
+            if (GROUP_ROWS * UNITS % THREADS != 0 && i >= GROUP_ROWS * UNITS) break;
             unsigned char *const to =
                 SWIZZLED ? tile + unit / 8 * ROWS * SWIZZLE_BYTES + swizzled(GROUP_ROWS * g + row, unit % 8 * 16)
                          : tile + ((GROUP_ROWS * g + row) * UNITS + unit) * 16;
-            // The address has to be one also where nothing is read.
-            ptx::cp_async_16(to, valid ? from : base, valid ? 16 : 0);
+            ptx::cp_async_16(to, group + (row * head.row_bytes + unit * 16), (uint32_t)(first + row) < count ? 16 : 0);
         }
     }
 }
@@ -94,7 +106,9 @@ template <class T, int ROWS, int UNITS, int THREADS> ZF_INLINE void widen_rows(u
 #pragma unroll
     for (int g = 0; g < ROWS / GROUP_ROWS; ++g) {
 #pragma unroll
-        for (int i = (int)threadIdx.x; i < GROUP_ROWS * UNITS; i += THREADS) {
+        for (int j = 0; j < (GROUP_ROWS * UNITS + THREADS - 1) / THREADS; ++j) {
+            const int i = j * THREADS + (int)threadIdx.x;
+            if (GROUP_ROWS * UNITS % THREADS != 0 && i >= GROUP_ROWS * UNITS) break;
             const int row = GROUP_ROWS * g + i / UNITS, unit = i % UNITS * 2;
             const uint4 x = *(const uint4 *)(raw + (GROUP_ROWS * g * UNITS + i) * 16);
             const uint4 low = {widen2<T>(x.x), widen2<T>(x.x >> 16), widen2<T>(x.y), widen2<T>(x.y >> 16)};

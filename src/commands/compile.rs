@@ -42,12 +42,13 @@ fn work(args: &CompileArgs, output: &Output, interrupt: &Interrupt) -> Result<Ex
         targets: targets.clone(),
         model_hash: imported.hash.clone(),
         external_weights: args.external_weights,
+        sms: args.sms,
         cache: cache.clone(),
     };
     if !args.emit.is_empty() {
         let graph = prepare(&imported.graph, &files)?;
         for (what, folder) in &args.emit {
-            emit(*what, folder, &graph, &targets)?;
+            emit(*what, folder, &graph, &targets, args.sms)?;
         }
     }
     let compile_start = Instant::now();
@@ -148,7 +149,13 @@ fn write(folder: &Path, name: &str, text: &[u8]) -> Result<()> {
 }
 
 /// Writes what is known before code is compiled.
-fn emit(what: Emit, folder: &Path, graph: &Graph, targets: &[Target]) -> Result<()> {
+fn emit(
+    what: Emit,
+    folder: &Path,
+    graph: &Graph,
+    targets: &[Target],
+    sms: Option<u32>,
+) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("creating `{}`", folder.display()))?;
     if what == Emit::Graph {
         write(folder, &format!("{}.graph.txt", graph.name), text::print(graph).as_bytes())?;
@@ -161,7 +168,10 @@ fn emit(what: Emit, folder: &Path, graph: &Graph, targets: &[Target]) -> Result<
     for &target in targets {
         let (schedule, extension) = match target {
             Target::Cpu { isa } => (schedule_for(graph, &CpuBackend::new(isa), target)?, "c"),
-            Target::Cuda { .. } => (schedule_for(graph, &CudaBackend::new(target), target)?, "cu"),
+            Target::Cuda { .. } => {
+                let backend = CudaBackend::new(target).for_sms(sms);
+                (schedule_for(graph, &backend, target)?, "cu")
+            }
         };
         if what == Emit::Schedule {
             let text = serde_json::to_string_pretty(&schedule.program)?;

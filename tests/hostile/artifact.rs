@@ -23,6 +23,7 @@ pub(crate) fn sound() -> &'static [u8] {
             targets: vec![Target::X86_64_V3],
             model_hash: "0".repeat(64),
             external_weights: false,
+            sms: None,
             cache: Cache::none(),
         };
         compile(&imported.expect("the fixture").graph, &none, &options, &|_| {})

@@ -437,6 +437,28 @@ const _: () = {
     ["Offset of field: zf_decode_params::softcap"]
         [::core::mem::offset_of!(zf_decode_params, softcap) - 380usize];
 };
+#[doc = " The same with maps of the cache for tensor copies: dimensions {column, row, head, unit}."]
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct zf_decode_tensor_params {
+    pub k: zf_tensor_map,
+    pub v: zf_tensor_map,
+    pub decode: zf_decode_params,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of zf_decode_tensor_params"]
+        [::core::mem::size_of::<zf_decode_tensor_params>() - 640usize];
+    ["Alignment of zf_decode_tensor_params"]
+        [::core::mem::align_of::<zf_decode_tensor_params>() - 64usize];
+    ["Offset of field: zf_decode_tensor_params::k"]
+        [::core::mem::offset_of!(zf_decode_tensor_params, k) - 0usize];
+    ["Offset of field: zf_decode_tensor_params::v"]
+        [::core::mem::offset_of!(zf_decode_tensor_params, v) - 128usize];
+    ["Offset of field: zf_decode_tensor_params::decode"]
+        [::core::mem::offset_of!(zf_decode_tensor_params, decode) - 256usize];
+};
 #[doc = " Partial results of splits into one: o as in zf_decode_params."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]

@@ -30,6 +30,9 @@ pub struct CompileOptions {
     pub model_hash: String,
     /// Keep weights that come from files outside the artifact.
     pub external_weights: bool,
+    /// SMs of the slice that kernels for a GPU are chosen for; those of the slice that ZeroGPU lends if `None`. What is
+    /// chosen runs on every slice.
+    pub sms: Option<u32>,
     /// Where compiled kernels are kept.
     pub cache: Cache,
 }
@@ -162,7 +165,8 @@ fn compile_target(
             let found = cuda::find_nvrtc().ok_or(CudaCompileError::NoCompiler)?;
             let nvrtc = Nvrtc::load(&found.path)?;
             remember(&nvrtc.version());
-            let schedule = schedule_for(graph, &CudaBackend::new(target), target)?;
+            let backend = CudaBackend::new(target).for_sms(options.sms);
+            let schedule = schedule_for(graph, &backend, target)?;
             let modules =
                 cuda::compile(&nvrtc, &schedule.sources, target, &options.cache, &report)?;
             Ok(Compiled { schedule, modules: modules.into_iter().map(Module::Cuda).collect() })
@@ -368,7 +372,7 @@ fn pack(
             generator: concat!("zeroforge ", env!("CARGO_PKG_VERSION")).to_owned(),
             model_hash: options.model_hash.clone(),
             compilers,
-            options: Vec::new(),
+            options: options.sms.map(|sms| format!("sms {sms}")).into_iter().collect(),
         },
         targets,
         weights: stored.entries,

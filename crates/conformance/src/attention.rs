@@ -1,5 +1,8 @@
 //! Attention: cases with every feature of the forward kernel, exact and naive results.
 
+pub mod cases;
+mod throughput;
+
 use zeroforge_artifact::{DType, Expr};
 use zeroforge_emulator::Options;
 use zeroforge_kernels::Instance;
@@ -11,6 +14,9 @@ use crate::case::{Case, Judged, Outcome};
 use crate::random::Random;
 use crate::tensor::{decode, encode, encode_e4m3, round, round_e4m3};
 use crate::verdict::judge;
+
+pub use cases::cases;
+pub use throughput::throughput;
 
 /// What values are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use zeroforge_artifact::DType;
 use zeroforge_kernels::{Instance, Plan};
 
 use crate::case::Case;
-use crate::gemm;
+use crate::{attention, decode, gemm, product, rows};
 
 /// A family's cases and what is timed of it.
 pub struct Family {
@@ -44,11 +44,29 @@ pub enum Contents {
     Output(usize),
 }
 
+fn boxed<C: Case + 'static>(cases: impl IntoIterator<Item = C>) -> Vec<Box<dyn Case>> {
+    cases.into_iter().map(|c| Box::new(c) as Box<dyn Case>).collect()
+}
+
 /// All families.
 pub fn families() -> Vec<Family> {
-    vec![Family {
-        name: "gemm",
-        cases: || gemm::cases().into_iter().map(|c| Box::new(c) as Box<dyn Case>).collect(),
-        throughput: gemm::throughput,
-    }]
+    vec![
+        Family {
+            name: "attention",
+            cases: || boxed(attention::cases()),
+            throughput: attention::throughput,
+        },
+        Family {
+            name: "decode",
+            cases: || boxed(decode::listed().into_iter().chain((0..240).map(decode::drawn))),
+            throughput: Vec::new,
+        },
+        Family { name: "gemm", cases: || boxed(gemm::cases()), throughput: gemm::throughput },
+        Family {
+            name: "product",
+            cases: || boxed(product::cases::listed().into_iter().chain(product::cases::drawn())),
+            throughput: product::throughput,
+        },
+        Family { name: "rows", cases: rows::cases, throughput: rows::throughput },
+    ]
 }

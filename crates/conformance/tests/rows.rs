@@ -4,8 +4,8 @@
 
 use zeroforge_artifact::{DType, Expr};
 use zeroforge_conformance::bench::Bench;
-use zeroforge_conformance::rows::{case, frequencies, philox, run};
-use zeroforge_emulator::{Options, Schedule};
+use zeroforge_conformance::case::{Case, run_on_emulator};
+use zeroforge_conformance::rows::{FAMILIES, drawn, frequencies, philox};
 use zeroforge_kernels::Refusal;
 use zeroforge_kernels::rows::{
     ArgMaxArgs, Array, Embedding, EmbeddingArgs, Norm, NormArgs, NormKind, Quantise, Rotary,
@@ -13,58 +13,60 @@ use zeroforge_kernels::rows::{
     top_k,
 };
 
-fn drawn(family: &str, count: u64) {
+/// Runs the cases of a kernel.
+fn run(family: &str) {
     let Ok(bench) = Bench::open() else {
         eprintln!("skipped: no CUDA compiler; run `zeroforge toolchain install`");
         return;
     };
-    let mut wrong = Vec::new();
-    for seed in 0..count {
-        let case = case(family, seed).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        let schedule = [Schedule::Late, Schedule::Eager, Schedule::Random(seed)][seed as usize % 3];
-        let options = Options { schedule, threads: 1, ..Options::default() };
-        if let Err(e) = run(&bench, &case, &options) {
-            wrong.push(format!("seed {seed}: {e}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    let (_, count) = FAMILIES.into_iter().find(|f| f.0 == family).expect("a family");
+    let cases = drawn(family, count);
+    let cases: Vec<&dyn Case> = cases.iter().map(|c| c as &dyn Case).collect();
+    let failures = run_on_emulator(&bench, &cases, &|_| 132);
+    assert!(failures.is_empty(), "{} of {count}:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
 fn arg_max_cases() {
-    drawn("arg_max", 30);
+    run("arg_max");
 }
 
 #[test]
 fn top_k_cases() {
-    drawn("top_k", 36);
+    run("top_k");
 }
 
 #[test]
 fn sample_cases() {
-    drawn("sample", 48);
+    run("sample");
 }
 
 #[test]
 fn rotary_cases() {
-    drawn("rotary", 48);
+    run("rotary");
 }
 
 #[test]
 fn embedding_cases() {
-    drawn("embedding", 30);
+    run("embedding");
 }
 
 #[test]
 fn norm_cases() {
-    drawn("norm", 60);
+    run("norm");
+}
+
+#[test]
+fn at_least_200_cases_are_drawn() {
+    assert!(FAMILIES.iter().map(|f| f.1).sum::<u64>() >= 200);
 }
 
 #[test]
 fn tokens_come_as_often_as_they_are_likely() {
     let Ok(bench) = Bench::open() else { return };
     let case = frequencies(2000).expect("a case");
-    run(&bench, &case, &Options::default()).unwrap_or_else(|e| panic!("{e}"));
+    let failures = run_on_emulator(&bench, &[&case as &dyn Case], &|_| 132);
+    assert!(failures.is_empty(), "{failures:?}");
 }
 
 #[test]

@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = Path::new(&folder);
     std::fs::create_dir_all(folder)?;
     let mut list = Vec::new();
-    use attention::Element::Bf16;
-    for (element, dim) in [(Bf16, 64), (Bf16, 128), (Bf16, 256)] {
+    use attention::Element::{Bf16, E4m3};
+    for (element, dim) in [(Bf16, 64), (Bf16, 128), (Bf16, 256), (E4m3, 128)] {
         for causal in [false, true] {
             let mut spec = attention::Forward::dense(element, dim, dim);
             spec.window_right = causal;

@@ -72,4 +72,5 @@ headers! {
     "attention/decode_cache.cuh" in "",
     "attention/decode_rotary.cuh" in "",
     "attention/decode_softmax.cuh" in "",
+    "attention/decode_tensor.cuh" in "",
 }

@@ -172,6 +172,13 @@ typedef struct zf_decode_params {
     float softcap;
 } zf_decode_params;
 
+/* The same with maps of the cache for tensor copies: dimensions {column, row, head, unit}. */
+typedef struct zf_decode_tensor_params {
+    zf_tensor_map k;
+    zf_tensor_map v;
+    zf_decode_params decode;
+} zf_decode_tensor_params;
+
 /* Partial results of splits into one: o as in zf_decode_params. */
 typedef struct zf_combine_params {
     zf_operand o;

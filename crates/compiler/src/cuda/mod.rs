@@ -75,9 +75,10 @@ impl CudaBackend {
         CudaBackend { target, sms: DEFAULT_SMS }
     }
 
-    /// Kernels chosen for a slice of so many SMs; they run on every other one too.
-    pub fn for_sms(self, sms: u32) -> CudaBackend {
-        CudaBackend { sms, ..self }
+    /// Kernels chosen for a slice of so many SMs, if it is not the one that ZeroGPU lends; they run on every other
+    /// one too.
+    pub fn for_sms(self, sms: Option<u32>) -> CudaBackend {
+        CudaBackend { sms: sms.unwrap_or(DEFAULT_SMS), ..self }
     }
 
     /// The kernel by tensor copies and wgmma, or why there is none.

@@ -89,25 +89,33 @@ pub(super) fn rotary_table(positions: i64, dim: i64) -> (Vec<f64>, Vec<f64>) {
     (angles(f64::cos), angles(f64::sin))
 }
 
-/// A row, rotated: exactly, with the tables as the kernel has them.
+/// A row, rotated, with the tables as the kernel has them: `stored` is what becomes of products and sums.
 pub(super) fn rotate(
     row: &[f64],
     rotary: Rotary,
-    position: i64,
-    cos: &[f64],
-    sin: &[f64],
+    [cos, sin]: [&[f64]; 2],
     dtype: DType,
+    stored: fn(f64) -> f64,
 ) -> Vec<f64> {
     let half = rotary.dim as usize / 2;
     let mut out = row.to_vec();
     for i in 0..half {
         let (a, b) = if rotary.interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
-        let at = position as usize * half + i;
-        let (c, s) = (round(dtype, cos[at]), round(dtype, sin[at]));
-        out[a] = row[a] * c - row[b] * s;
-        out[b] = row[b] * c + row[a] * s;
+        let (c, s) = (round(dtype, cos[i]), round(dtype, sin[i]));
+        out[a] = stored(stored(row[a] * c) - stored(row[b] * s));
+        out[b] = stored(stored(row[b] * c) + stored(row[a] * s));
     }
     out
+}
+
+/// As f32.
+pub(super) fn single(x: f64) -> f64 {
+    f64::from(x as f32)
+}
+
+/// As it is.
+pub(super) fn exact(x: f64) -> f64 {
+    x
 }
 
 #[cfg(test)]
@@ -132,7 +140,8 @@ mod tests {
         let row: Vec<f64> = (0..32).map(f64::from).collect();
         for interleaved in [false, true] {
             let rotary = Rotary { dim: 16, interleaved };
-            let out = rotate(&row, rotary, 3, &cos, &sin, DType::F64);
+            let tables = [&cos[24..32], &sin[24..32]];
+            let out = rotate(&row, rotary, tables, DType::F64, exact);
             let (a, b) = if interleaved { (2, 3) } else { (1, 9) };
             assert!((out[a].hypot(out[b]) - row[a].hypot(row[b])).abs() < 1e-9);
             assert_eq!(out[16..], row[16..]);

@@ -1,7 +1,7 @@
 //! Cases: listed and drawn.
 
 use zeroforge_artifact::DType;
-use zeroforge_kernels::decode::{CacheType, DecodeSpec, Rotary};
+use zeroforge_kernels::decode::{CacheType, Copies, DecodeSpec, Rotary};
 
 use super::DecodeCase;
 use crate::random::Random;
@@ -16,6 +16,7 @@ const PLAIN: DecodeSpec = DecodeSpec {
     softcap: false,
     alibi: false,
     rotary: None,
+    copies: Copies::Threads,
 };
 
 const fn heads(dtype: DType, head_dim: u32, value_dim: u32) -> DecodeSpec {
@@ -72,6 +73,21 @@ pub const SPECS: &[(DecodeSpec, Splits)] = &[
             rotary: Some(Rotary { dim: 64, interleaved: false }),
             ..heads(DType::Bf16, 256, 256)
         },
+        Splits::One,
+    ),
+    (DecodeSpec { copies: Copies::Tensor(64), ..PLAIN }, Splits::Any),
+    (
+        DecodeSpec {
+            copies: Copies::Tensor(16),
+            paged: true,
+            alibi: true,
+            ..heads(DType::F16, 80, 80)
+        },
+        Splits::One,
+    ),
+    (DecodeSpec { copies: Copies::Tensor(64), ..LATENT }, Splits::Several),
+    (
+        DecodeSpec { copies: Copies::Tensor(32), paged: true, ..heads(DType::Bf16, 256, 256) },
         Splits::One,
     ),
 ];
@@ -148,6 +164,9 @@ pub fn listed() -> Vec<DecodeCase> {
         DecodeCase { new_rows: 3, queries: 3, capacity: 64, ..case(rotary, &[62]) },
         DecodeCase { new_rows: 2, queries: 2, right: None, splits: 2, ..case(rotary, &[100]) },
         DecodeCase { new_rows: 4, queries: 1, shuffled: true, ..case(PLAIN, &[10, 20]) },
+        // Tensor copies of tiles that begin and end in the middle.
+        DecodeCase { padding: vec![17, 70], capacity: 130, ..case(SPECS[16].0, &[63, 129]) },
+        DecodeCase { splits: 3, left: Some(100), ..case(SPECS[16].0, &[300, 0, 64]) },
         // Latent caches with every head count of the contract.
         DecodeCase { heads: 16, ..case(LATENT, &[65]) },
         DecodeCase { heads: 128, splits: 2, ..case(LATENT, &[130]) },
@@ -169,6 +188,7 @@ pub fn example(name: &str) -> DecodeCase {
         }
         "sinks" => DecodeCase { sinks: true, splits: 2, ..plain(PLAIN, &[130]) },
         "appended" => DecodeCase { new_rows: 3, queries: 3, page_rows: 16, ..plain(rotary, &[14]) },
+        "tensor" => DecodeCase { padding: vec![9], ..plain(SPECS[16].0, &[330]) },
         "latent" => DecodeCase { heads: 16, ..plain(LATENT, &[130]) },
         _ => panic!("no example is called {name}"),
     }
@@ -202,7 +222,10 @@ pub fn drawn(seed: u64) -> DecodeCase {
     } else {
         Vec::new()
     };
-    let page_rows = random.pick(&[16, 32, 48, 64, 128, 256]);
+    let page_rows = match spec.copies {
+        Copies::Threads => random.pick(&[16, 32, 48, 64, 128, 256]),
+        Copies::Tensor(rows) => i64::from(rows) * random.pick(&[1, 1, 2, 3]),
+    };
     let most = lengths.iter().copied().max().unwrap_or(0) + new_rows + random.range(0, 40);
     let capacity = if spec.paged { (most + page_rows - 1) / page_rows * page_rows } else { most };
     let window = |random: &mut Random| random.one_in(5).then(|| random.range(0, 150));

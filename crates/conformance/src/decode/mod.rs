@@ -18,7 +18,7 @@ use crate::bench::{Bench, BenchError};
 use crate::card::Card;
 use crate::case::{Case, Judged, Outcome};
 use crate::random::Random;
-use crate::tensor::{decode, encode};
+use crate::tensor::{decode, encode, round};
 use crate::verdict::judge;
 use data::{Tensor, from_e4m3, rotary_table, to_e4m3};
 use oracle::{Oracle, Row};
@@ -289,7 +289,8 @@ impl DecodeCase {
         let slopes = self.spec.alibi.then(|| put(f32s(&inputs.slopes))).transpose()?;
         let quantised = self.spec.cache == CacheType::E4m3;
         let k_descale = quantised.then(|| put(f32s(&inputs.k_descale))).transpose()?;
-        let v_descale = quantised.then(|| put(f32s(&inputs.v_descale))).transpose()?;
+        let v_descale =
+            (quantised && !self.spec.latent).then(|| put(f32s(&inputs.v_descale))).transpose()?;
         let outputs = (self.batch() * self.heads * self.queries) as usize;
         let lse = self.lse.then(|| card.unwritten(outputs * 4).map(at)).transpose()?;
         let batch = Expr::from(self.batch());
@@ -339,6 +340,21 @@ impl DecodeCase {
         }
     }
 
+    /// A query or new key as it is at a position.
+    fn rotated(
+        &self,
+        inputs: &Inputs,
+        row: &[f64],
+        position: i64,
+        stored: fn(f64) -> f64,
+    ) -> Vec<f64> {
+        let Some(rotary) = self.spec.rotary else { return row.to_vec() };
+        let half = rotary.dim as usize / 2;
+        let at = position as usize * half..(position as usize + 1) * half;
+        let tables = [&inputs.cos[at.clone()], &inputs.sin[at]];
+        data::rotate(row, rotary, tables, self.spec.dtype, stored)
+    }
+
     /// Compares the cache with what it was and what was added; leaves the new contents in `before`.
     fn judge_cache(
         &self,
@@ -363,25 +379,22 @@ impl DecodeCase {
                     let scales = if keys { &inputs.k_descale } else { &inputs.v_descale };
                     let scale =
                         scales.get(b * self.kv_heads as usize + h as usize).copied().unwrap_or(1.0);
-                    let value = match self.spec.rotary {
-                        Some(rotary) if keys => data::rotate(
-                            &source,
-                            rotary,
-                            row,
-                            &inputs.cos,
-                            &inputs.sin,
-                            self.spec.dtype,
-                        ),
-                        _ => source,
+                    let value = |stored| {
+                        if keys {
+                            self.rotated(inputs, &source, row, stored)
+                        } else {
+                            source.clone()
+                        }
                     };
+                    let (value, plain) = (value(data::exact), value(data::single));
                     let range = before.row(unit, h, at);
                     if self.element() == 1 {
                         exact.extend(value.iter().map(|x| x / scale));
-                        naive.extend(value.iter().map(|x| from_e4m3(to_e4m3(x / scale))));
+                        naive.extend(plain.iter().map(|x| from_e4m3(to_e4m3(x / scale))));
                         got.extend(before.bytes[range.clone()].iter().map(|&x| from_e4m3(x)));
                     } else {
                         exact.extend(&value);
-                        naive.extend(decode(self.spec.dtype, &encode(self.spec.dtype, &value)));
+                        naive.extend(decode(self.spec.dtype, &encode(self.spec.dtype, &plain)));
                         got.extend(decode(self.spec.dtype, &before.bytes[range.clone()]));
                     }
                     expected[range.clone()].copy_from_slice(&before.bytes[range]);
@@ -422,19 +435,18 @@ impl DecodeCase {
                     None => keys.iter().map(|k| k[..s.value_dim as usize].to_vec()).collect(),
                 };
                 for i in 0..self.queries {
-                    let mut query = decode(s.dtype, &inputs.q.bytes[inputs.q.row(b as i64, h, i)]);
-                    if let Some(rotary) = s.rotary {
-                        let advances = self.left.is_some() || self.right.is_some();
-                        let at = self.lengths[b] + if advances { i } else { 0 };
-                        query = data::rotate(
-                            &query,
-                            rotary,
-                            at.min(self.positions() - 1),
-                            &inputs.cos,
-                            &inputs.sin,
-                            s.dtype,
-                        );
-                    }
+                    let query = decode(s.dtype, &inputs.q.bytes[inputs.q.row(b as i64, h, i)]);
+                    let advances = self.left.is_some() || self.right.is_some();
+                    let at = self.lengths[b] + if advances { i } else { 0 };
+                    let at = at.min(self.positions() - 1);
+                    // What attention is given is the rotated query as stored, as in FlashAttention's tests: its
+                    // rounding is not attention's error. Products of two 16-bit floats are exact in f32, so
+                    // that the kernel's has no other.
+                    let query: Vec<f64> = self
+                        .rotated(inputs, &query, at, data::single)
+                        .into_iter()
+                        .map(|x| round(s.dtype, x))
+                        .collect();
                     let oracle = Oracle {
                         dtype: s.dtype,
                         scale,

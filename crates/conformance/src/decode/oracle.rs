@@ -29,12 +29,9 @@ impl Oracle {
         self.attend(row, |x| x, |x| x)
     }
 
-    /// The same with what a kernel without fusion would store, the query, products, probabilities and output, rounded
-    /// to the type.
+    /// The same with what a kernel without fusion would store, products, probabilities and output, rounded to the type.
     pub(super) fn naive(&self, row: &Row<'_>) -> (Vec<f64>, f64) {
-        let query: Vec<f64> = row.query.iter().map(|&x| round(self.dtype, x)).collect();
-        let row = Row { query: &query, ..*row };
-        let (o, lse) = self.attend(&row, |x| round(self.dtype, x), |x| f64::from(x as f32));
+        let (o, lse) = self.attend(row, |x| round(self.dtype, x), |x| f64::from(x as f32));
         (o.into_iter().map(|x| round(self.dtype, x)).collect(), lse)
     }
 

@@ -158,10 +158,10 @@ impl GemmCase {
     fn output(&self) -> [i64; 4] {
         let Some(conv) = &self.spec.conv else { return [1; 4] };
         let mut out = self.sizes.image;
-        for i in 0..3 {
+        for (i, size) in out.iter_mut().take(3).enumerate() {
             let span = i64::from((conv.taps[i] - 1) * conv.dilation[i]);
-            let padded = self.sizes.image[i] + 2 * i64::from(conv.padding[i]);
-            out[i] = (padded - span - 1) / i64::from(conv.stride[i]) + 1;
+            let padded = *size + 2 * i64::from(conv.padding[i]);
+            *size = (padded - span - 1) / i64::from(conv.stride[i]) + 1;
         }
         out
     }

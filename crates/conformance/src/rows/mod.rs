@@ -5,24 +5,27 @@ mod norm;
 mod rotary;
 mod sample;
 mod select;
+mod throughput;
 
 use zeroforge_artifact::{DType, Expr};
-use zeroforge_emulator::{Finding, FindingKind, Options};
+use zeroforge_emulator::{Finding, FindingKind, Options, Severity};
 use zeroforge_kernels::rows::{Array, Rows};
 use zeroforge_kernels::{Instance, Plan, Refusal};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, BenchError};
 use crate::card::Card;
+use crate::case::{Case as AnyCase, Outcome};
 use crate::random::Random;
 use crate::tensor::{decode, encode};
 
 pub use sample::{frequencies, philox};
+pub use throughput::throughput;
 
 /// Bytes of buffers that kernels write, before they do.
 const CANARY: u8 = 0xa5;
 
 /// Judges the elements of an output, dense.
-type Judge = Box<dyn Fn(&[u8]) -> Result<(), String> + Send>;
+type Judge = Box<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
 /// A kernel, its operands and what it must write.
 pub struct Case {
@@ -47,8 +50,15 @@ struct Output {
     judge: Judge,
 }
 
-/// The families, by the names of their kernels.
-pub const FAMILIES: [&str; 6] = ["arg_max", "top_k", "sample", "rotary", "embedding", "norm"];
+/// The kernels, by name, and how many cases of each are drawn.
+pub const FAMILIES: [(&str, u64); 6] = [
+    ("arg_max", 30),
+    ("top_k", 36),
+    ("sample", 48),
+    ("rotary", 48),
+    ("embedding", 30),
+    ("norm", 60),
+];
 
 /// The case of a seed.
 ///
@@ -70,39 +80,68 @@ pub fn case(family: &str, seed: u64) -> Result<Case, Refusal> {
     }
 }
 
-/// Runs a case on the emulator.
+/// Cases of a family, by their seeds.
 ///
-/// # Errors
-/// What the checkers found, or what is wrong with the result.
-pub fn run(bench: &Bench, case: &Case, options: &Options) -> Result<(), String> {
-    let fail = |e: &dyn std::fmt::Display| format!("{}: {e}", case.name);
-    let mut card = Card::new(132);
-    for bytes in &case.buffers {
-        card.buffer(bytes).map_err(|e| fail(&e))?;
+/// # Panics
+/// If there is no such family, or a case is refused.
+pub fn drawn(family: &str, count: u64) -> Vec<Case> {
+    (0..count)
+        .map(|seed| case(family, seed).unwrap_or_else(|e| panic!("{family}, seed {seed}: {e}")))
+        .collect()
+}
+
+/// All cases.
+pub fn cases() -> Vec<Box<dyn AnyCase>> {
+    let mut all: Vec<Box<dyn AnyCase>> = Vec::new();
+    for (family, count) in FAMILIES {
+        all.extend(drawn(family, count).into_iter().map(|c| Box::new(c) as Box<dyn AnyCase>));
     }
-    let report = card.launch(bench, &case.instance, &case.plan, options).map_err(|e| fail(&e))?;
-    let counts = |f: &&Finding| !(case.narrow && f.kind == FindingKind::Uncoalesced);
-    if let Some(finding) = report.findings.iter().find(counts) {
-        return Err(fail(finding));
+    all
+}
+
+impl AnyCase for Case {
+    fn name(&self) -> String {
+        self.name.clone()
     }
-    for (number, before) in case.buffers.iter().enumerate() {
-        let after = card.read(number as u32).map_err(|e| fail(&e))?;
-        let outputs: Vec<&Output> =
-            case.outputs.iter().filter(|o| o.buffer as usize == number).collect();
-        let mut expected = before.clone();
-        for range in outputs.iter().flat_map(|o| &o.rows) {
-            expected[range.clone()].copy_from_slice(&after[range.clone()]);
+
+    fn run(
+        &self,
+        bench: &Bench,
+        card: &mut Card,
+        options: &Options,
+    ) -> Result<Outcome, BenchError> {
+        let mut numbers = Vec::with_capacity(self.buffers.len());
+        for bytes in &self.buffers {
+            numbers.push(card.buffer(bytes)?);
         }
-        if let Some(at) = (0..after.len()).find(|&i| after[i] != expected[i]) {
-            return Err(format!("{}: byte {at} of buffer {number} was changed", case.name));
+        let report = card.launch(bench, &self.instance, &self.plan, options)?;
+        let mut faults = Vec::new();
+        // Slow access is a fault too, but where rows are so narrow that there is no other.
+        let slow = |f: &&Finding| {
+            f.kind.severity() == Severity::Warning
+                && !(self.narrow && f.kind == FindingKind::Uncoalesced)
+        };
+        faults.extend(report.findings.iter().filter(slow).map(ToString::to_string));
+        for (at, (before, &number)) in self.buffers.iter().zip(&numbers).enumerate() {
+            let after = card.read(number)?;
+            let mine = || self.outputs.iter().filter(|o| o.buffer as usize == at);
+            let mut expected = before.clone();
+            for range in mine().flat_map(|o| &o.rows) {
+                expected[range.clone()].copy_from_slice(&after[range.clone()]);
+            }
+            if let Some(byte) = (0..after.len()).find(|&i| after[i] != expected[i]) {
+                faults.push(format!("byte {byte} of buffer {at} was changed"));
+            }
+            for output in mine() {
+                let dense: Vec<u8> =
+                    output.rows.iter().flat_map(|r| after[r.clone()].to_vec()).collect();
+                if let Err(e) = (output.judge)(&dense) {
+                    faults.push(format!("`{}` {e}", output.name));
+                }
+            }
         }
-        for output in outputs {
-            let dense: Vec<u8> =
-                output.rows.iter().flat_map(|r| after[r.clone()].to_vec()).collect();
-            (output.judge)(&dense).map_err(|e| format!("{}: `{}` {e}", case.name, output.name))?;
-        }
+        Ok(Outcome { reports: vec![report], results: Vec::new(), faults })
     }
-    Ok(())
 }
 
 /// Operands being laid out, some with gaps before and between rows.

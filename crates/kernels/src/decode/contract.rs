@@ -2,12 +2,14 @@
 
 use zeroforge_artifact::{DType, Expr};
 
-use super::source::{BLOCK_ROWS, fits};
-use super::{CacheType, DecodeCall, DecodeSpec, MAX_SPLITS, Place, Strided};
+use super::source::{BLOCK_ROWS, fits, tile_keys};
+use super::{CacheType, Copies, DecodeCall, DecodeSpec, MAX_SPLITS, Place, Strided};
 use crate::Refusal;
 
 /// Rows that a sequence may have: places are 32-bit numbers.
 const MAX_CAPACITY: i64 = 1 << 29;
+/// Elements between rows of a cache.
+const MAX_ROW_STRIDE: i64 = 1 << 24;
 /// Queries of a sequence.
 const MAX_QUERIES: i64 = 64;
 /// Columns of keys and values whose products fit a warpgroup's registers.
@@ -44,6 +46,20 @@ fn strided(name: &str, tensor: &Strided, elements: i64, bytes: i64) -> Result<()
         multiple(name, &format!("a stride of {axis}"), stride, elements)?;
     }
     Ok(())
+}
+
+/// Rows of a cache are a 32-bit number of bytes apart.
+fn row_stride(name: &str, tensor: &Strided) -> Result<(), Refusal> {
+    let stride = &tensor.strides[2];
+    match stride.as_const() {
+        Some(elements) if (0..=MAX_ROW_STRIDE).contains(&elements) => Ok(()),
+        _ => refuse(
+            name,
+            format!(
+                "has a stride of rows of {stride}, and has to have one from 0 to {MAX_ROW_STRIDE}"
+            ),
+        ),
+    }
 }
 
 fn aligned(name: &str, place: Option<&Place>, bytes: i64) -> Result<(), Refusal> {
@@ -93,15 +109,29 @@ pub(super) fn check_spec(spec: &DecodeSpec) -> Result<(), Refusal> {
             }
         }
     }
-    if let Some(rotary) = spec.rotary {
-        if rotary.dim == 0 || !rotary.dim.is_multiple_of(16) || rotary.dim > spec.head_dim {
+    if let Some(rotary) = spec.rotary
+        && (rotary.dim == 0 || !rotary.dim.is_multiple_of(16) || rotary.dim > spec.head_dim)
+    {
+        return refuse(
+            "rotary.dim",
+            format!(
+                "is {}, and has to be a multiple of 16 from 16 to head_dim ({})",
+                rotary.dim, spec.head_dim
+            ),
+        );
+    }
+    if let Copies::Tensor(rows) = spec.copies {
+        let tile = tile_keys(spec);
+        if rows == 0 || !rows.is_multiple_of(16) || !tile.is_multiple_of(rows) {
             return refuse(
-                "rotary.dim",
+                "copies",
                 format!(
-                    "is {}, and has to be a multiple of 16 from 16 to head_dim ({})",
-                    rotary.dim, spec.head_dim
+                    "are of {rows} rows, and have to be of a multiple of 16 that divides {tile}"
                 ),
             );
+        }
+        if spec.cache == CacheType::E4m3 {
+            return refuse("copies", "of an e4m3 cache have to be made by threads, which widen it");
         }
     }
     if !fits(spec) {
@@ -158,10 +188,12 @@ fn check_cache(spec: &DecodeSpec, call: &DecodeCall) -> Result<(), Refusal> {
     // Rows are copied in pieces of 16 bytes.
     let elements = if spec.cache == CacheType::E4m3 { 16 } else { 8 };
     strided("cache.k", &cache.k, elements, 16)?;
+    row_stride("cache.k", &cache.k)?;
     let values = "values that are not part of the keys";
     present("cache.v", cache.v.is_some(), !spec.latent, values)?;
     if let Some(v) = &cache.v {
         strided("cache.v", v, elements, 16)?;
+        row_stride("cache.v", v)?;
     }
     if spec.latent && call.kv_heads != 1 {
         return refuse("kv_heads", format!("is {}; a latent cache has one head", call.kv_heads));
@@ -172,6 +204,14 @@ fn check_cache(spec: &DecodeSpec, call: &DecodeCall) -> Result<(), Refusal> {
             return refuse(
                 "cache.page_table.page_rows",
                 format!("is {}, and has to be a multiple of 16 up to 2^20", table.page_rows),
+            );
+        }
+        if let Copies::Tensor(rows) = spec.copies
+            && table.page_rows % i64::from(rows) != 0
+        {
+            return refuse(
+                "cache.page_table.page_rows",
+                format!("is {}, and copies are of {rows} rows", table.page_rows),
             );
         }
         aligned("cache.page_table", Some(&table.at), 4)?;
@@ -232,6 +272,10 @@ pub(super) fn check(spec: &DecodeSpec, call: &DecodeCall) -> Result<(), Refusal>
     if !quantised {
         present("k_descale", call.k_descale.is_some(), false, "a quantised cache")?;
         present("v_descale", call.v_descale.is_some(), false, "a quantised cache")?;
+    }
+    if spec.latent {
+        let own = "a descale of values, which are part of the keys,";
+        present("v_descale", call.v_descale.is_some(), false, own)?;
     }
     for (name, place) in [
         ("sinks", &call.sinks),

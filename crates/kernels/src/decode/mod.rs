@@ -8,6 +8,8 @@ mod contract;
 mod plan;
 mod source;
 mod splits;
+#[cfg(test)]
+mod tests;
 
 use zeroforge_artifact::{DType, Expr};
 
@@ -33,6 +35,15 @@ pub struct Rotary {
     pub interleaved: bool,
 }
 
+/// How tiles of the cache come into shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Copies {
+    /// Every thread copies 16-byte pieces (`cp.async`): any cache.
+    Threads,
+    /// Tensor copies of so many rows at a time, which divide a tile and a page: fewer instructions.
+    Tensor(u32),
+}
+
 /// What is compiled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DecodeSpec {
@@ -54,6 +65,22 @@ pub struct DecodeSpec {
     pub alibi: bool,
     /// Queries and new keys are rotated.
     pub rotary: Option<Rotary>,
+    /// How the cache is read.
+    pub copies: Copies,
+}
+
+impl DecodeSpec {
+    /// The same with the copies that take the fewest instructions for pages of so many rows (any number of a dense
+    /// cache): whole tiles where pages are multiples of a tile; threads for smaller pages and e4m3.
+    pub fn with_copies_for(self, page_rows: i64) -> DecodeSpec {
+        let tile = tile_keys(&self);
+        let whole = !self.paged || page_rows % i64::from(tile) == 0;
+        let copies = match self.cache {
+            CacheType::Same if whole => Copies::Tensor(tile),
+            _ => Copies::Threads,
+        };
+        DecodeSpec { copies, ..self }
+    }
 }
 
 /// A place in a buffer.
@@ -163,7 +190,7 @@ pub struct DecodeCall {
     pub sinks: Option<Place>,
     /// f32 `[heads]`: where [`DecodeSpec::alibi`] is.
     pub slopes: Option<Place>,
-    /// f32 `[batch, kv_heads]` that keys of the cache are multiplied by.
+    /// f32 `[batch, kv_heads]` that keys of the cache are multiplied by; of a latent cache, values too.
     pub k_descale: Option<Place>,
     /// The same for values.
     pub v_descale: Option<Place>,

@@ -2,17 +2,19 @@
 
 use std::mem::offset_of;
 
-use zeroforge_artifact::Expr;
 use zeroforge_artifact::abi::{
-    zf_append_params, zf_combine_params, zf_decode_params, zf_kv_cache, zf_operand,
+    zf_append_params, zf_combine_params, zf_decode_params, zf_decode_tensor_params, zf_kv_cache,
+    zf_operand,
 };
 use zeroforge_artifact::program::{Param, ParamValue};
+use zeroforge_artifact::tensor_map::{DataType, L2Promotion, Swizzle, TensorMap};
+use zeroforge_artifact::{DType, Expr};
 
 use super::contract::check;
 use super::source::{
     APPEND_THREADS, BLOCK_ROWS, COMBINE_ROWS, append_instance, combine_instance, decode_instance,
 };
-use super::{DecodeCall, DecodeSpec, KvCache, NewRows, Place, RotaryTables, Strided};
+use super::{Copies, DecodeCall, DecodeSpec, KvCache, NewRows, Place, RotaryTables, Strided};
 use crate::{Instance, Plan, Refusal};
 
 /// No limit to what a query sees: more than a sequence may have.
@@ -133,6 +135,43 @@ fn partial_lse(workspace: &Place, rows: &Expr, value_dim: u32) -> Place {
     Place { buffer: workspace.buffer, offset: workspace.offset.clone() + outputs }
 }
 
+/// A map of the cache's keys or values: {column, row, head, unit} in boxes of one panel.
+fn cache_map(
+    spec: &DecodeSpec,
+    call: &DecodeCall,
+    tensor: &Strided,
+    columns: u32,
+    box_rows: u32,
+) -> TensorMap {
+    let cache = &call.cache;
+    let rows = match &cache.page_table {
+        Some(table) => Expr::constant(table.page_rows),
+        None => cache.capacity.clone(),
+    };
+    let one = Expr::constant(1);
+    let [unit, head, row] = &tensor.strides;
+    let heads = Expr::constant(call.kv_heads);
+    // A map has no empty dimension; nothing is read where the cache has none.
+    let axes = [(rows, row), (heads, head), (cache.units.clone(), unit)];
+    let mut dims = vec![Expr::constant(i64::from(columns))];
+    dims.extend(axes.iter().map(|(extent, _)| extent.maximum(&one)));
+    let strides = axes.iter().map(|(extent, stride)| {
+        // An axis of one element is not walked: any stride will do, and one that maps do not take may be there.
+        if extent.is(1) { Expr::constant(16) } else { (*stride).clone() * Expr::constant(2) }
+    });
+    TensorMap {
+        buffer: tensor.at.buffer,
+        offset: tensor.at.offset.clone(),
+        data_type: if spec.dtype == DType::F16 { DataType::F16 } else { DataType::Bf16 },
+        dims,
+        strides: strides.collect(),
+        box_dims: vec![64, box_rows, 1, 1],
+        element_strides: vec![1; 4],
+        swizzle: Swizzle::Bytes128,
+        l2_promotion: L2Promotion::Bytes256,
+    }
+}
+
 fn attend(spec: &DecodeSpec, call: &DecodeCall, rows: &Expr) -> Launch {
     let mut block = Block::default();
     block.strided(offset_of!(zf_decode_params, q), &call.q);
@@ -150,7 +189,8 @@ fn attend(spec: &DecodeSpec, call: &DecodeCall, rows: &Expr) -> Launch {
     }
     block.optional(offset_of!(zf_decode_params, slopes), call.slopes.as_ref());
     block.optional(offset_of!(zf_decode_params, k_descale), call.k_descale.as_ref());
-    block.optional(offset_of!(zf_decode_params, v_descale), call.v_descale.as_ref());
+    let v_descale = if spec.latent { &call.k_descale } else { &call.v_descale };
+    block.optional(offset_of!(zf_decode_params, v_descale), v_descale.as_ref());
     if let Some(RotaryTables { cos, sin, positions }) = &call.rotary {
         block.place(offset_of!(zf_decode_params, cos), cos);
         block.place(offset_of!(zf_decode_params, sin), sin);
@@ -172,6 +212,19 @@ fn attend(spec: &DecodeSpec, call: &DecodeCall, rows: &Expr) -> Launch {
     let block_rows = call.queries * (call.heads / call.kv_heads);
     let blocks =
         (block_rows + BLOCK_ROWS - 1) / BLOCK_ROWS * call.kv_heads * i64::from(call.splits);
+    if let Copies::Tensor(box_rows) = spec.copies {
+        for param in &mut block.0 {
+            param.at += offset_of!(zf_decode_tensor_params, decode) as u32;
+        }
+        let mut map = |at: usize, tensor: &Strided, columns: u32| {
+            let map = cache_map(spec, call, tensor, columns, box_rows);
+            block.set(at, ParamValue::TensorMap(Box::new(map)));
+        };
+        map(offset_of!(zf_decode_tensor_params, k), &call.cache.k, spec.head_dim);
+        if let Some(v) = &call.cache.v {
+            map(offset_of!(zf_decode_tensor_params, v), v, spec.value_dim);
+        }
+    }
     Launch {
         instance: decode_instance(spec, partial),
         plan: one(call.batch.clone() * Expr::constant(blocks), block),

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use zeroforge_artifact::DType;
-use zeroforge_artifact::abi::{zf_append_params, zf_combine_params, zf_decode_params};
+use zeroforge_artifact::abi::{
+    zf_append_params, zf_combine_params, zf_decode_params, zf_decode_tensor_params,
+};
 
-use super::{CacheType, DecodeSpec, MAX_SPLITS};
+use super::{CacheType, Copies, DecodeSpec, MAX_SPLITS};
 use crate::Instance;
 
 /// Rows (query, query head of one KV head) of a block.
@@ -42,7 +44,8 @@ fn shared_bytes(spec: &DecodeSpec, stages: u32) -> u32 {
         CacheType::E4m3 => (tile, keys * (spec.head_dim + values)),
     };
     let exchange = if warpgroups(spec) > 1 { 64 * 128 + warpgroups(spec) * 64 * 4 } else { 0 };
-    queries + widened + stages * slot + exchange
+    let barriers = if spec.copies == Copies::Threads { 0 } else { stages * 8 };
+    queries + widened + stages * slot + exchange + barriers
 }
 
 /// Slots of the ring: four, or three if two blocks fit an SM then; fewer where memory ends.
@@ -72,9 +75,13 @@ fn config(spec: &DecodeSpec, partial: bool) -> String {
     };
     let rotary = spec.rotary.map_or(0, |r| r.dim);
     let interleaved = spec.rotary.is_some_and(|r| r.interleaved);
+    let box_rows = match spec.copies {
+        Copies::Threads => 0,
+        Copies::Tensor(rows) => rows,
+    };
     format!(
         "struct Config {{\n    using T = zf_{t};\n    using Cache = zf_{cache};\n    static constexpr int D = {}, DV = {}, TILE = {}, STAGES = {}, \
-         WARPGROUPS = {}, ROTARY = {rotary};\n    static constexpr bool LATENT = {}, PAGED = {}, PARTIAL = {partial}, SOFTCAP = {}, \
+         WARPGROUPS = {}, ROTARY = {rotary}, BOX_ROWS = {box_rows};\n    static constexpr bool LATENT = {}, PAGED = {}, PARTIAL = {partial}, SOFTCAP = {}, \
          ALIBI = {}, INTERLEAVED = {interleaved};\n}};\n",
         spec.head_dim,
         spec.value_dim,
@@ -103,6 +110,7 @@ fn describe(spec: &DecodeSpec) -> String {
         (spec.softcap, "softcap"),
         (spec.alibi, "ALiBi"),
         (spec.rotary.is_some(), "rotary"),
+        (spec.copies != Copies::Threads, "tensor copies"),
     ];
     for (_, name) in flags.iter().filter(|f| f.0) {
         let _ = write!(text, ", {name}");
@@ -120,11 +128,17 @@ pub fn decode_instance(spec: &DecodeSpec, partial: bool) -> Instance {
     if columns != scores {
         let _ = writeln!(products, "ZF_WGMMA_16BIT({t}, {columns})");
     }
+    let tensor = spec.copies != Copies::Threads;
+    let (params, arguments, param_bytes) = if tensor {
+        ("zf_decode_tensor_params", "p.decode, &p.k, &p.v", size_of::<zf_decode_tensor_params>())
+    } else {
+        ("zf_decode_params", "p, nullptr, nullptr", size_of::<zf_decode_params>())
+    };
     let source = format!(
         "#include \"scalar/device.cuh\"\n#include \"ptx/wgmma.cuh\"\n\n{products}\n#include \"attention/decode.cuh\"\n\n{}\
          static_assert(zf::DecodeShape<Config>::BYTES == {shared}, \"shared memory\");\n\n\
-         extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ zf_decode_params p) {{\n    \
-         extern __shared__ __align__(1024) unsigned char shared[];\n    zf::decode<Config>(p, shared);\n}}\n",
+         extern \"C\" __global__ void __launch_bounds__({}) {}(const __grid_constant__ {params} p) {{\n    \
+         extern __shared__ __align__(1024) unsigned char shared[];\n    zf::decode<Config>({arguments}, shared);\n}}\n",
         config(spec, partial),
         128 * groups,
         Instance::ENTRY,
@@ -137,7 +151,7 @@ pub fn decode_instance(spec: &DecodeSpec, partial: bool) -> Instance {
         cluster: 1,
         blocks_per_sm: None,
         shared_bytes: shared,
-        param_bytes: size_of::<zf_decode_params>() as u32,
+        param_bytes: param_bytes as u32,
         doc: format!("decode attention, {}{part}", describe(spec)),
     }
     .named("decode")
@@ -171,7 +185,10 @@ pub fn append_instance(spec: &DecodeSpec) -> Instance {
         "#include \"scalar/device.cuh\"\n#include \"attention/append.cuh\"\n\n{}\n\
          extern \"C\" __global__ void __launch_bounds__(zf::APPEND_THREADS) {}(const __grid_constant__ zf_append_params p) {{\n    \
          zf::append<Config>(p);\n}}\n",
-        config(&DecodeSpec { softcap: false, alibi: false, ..*spec }, false),
+        config(
+            &DecodeSpec { softcap: false, alibi: false, copies: Copies::Threads, ..*spec },
+            false
+        ),
         Instance::ENTRY,
     );
     Instance {

@@ -77,7 +77,7 @@ pub(super) fn check(spec: &Spec, variant: &Variant) -> Result<(), Refusal> {
         let boxes = i64::from(variant.columns) / 64;
         let shares = if gated { 2 } else { 1 } * i64::from(variant.cluster.max(1));
         let whole = if gated { 2 } else { i64::from(variant.cluster) };
-        if variant.columns % 64 != 0 || boxes % whole != 0 || shares > 2 * boxes {
+        if !variant.columns.is_multiple_of(64) || boxes % whole != 0 || shares > 2 * boxes {
             return refuse(
                 "b",
                 format!(

@@ -240,8 +240,8 @@ pub fn plan(spec: &Spec, variant: &Variant, args: &Arguments) -> Result<Plan, Re
         None => zero.clone(),
     };
     params.push(integer(offset_of!(Block, groups), groups.clone()));
-    for i in 0..2 {
-        params.push(integer(offset_of!(Block, batch) + 4 * i, args.batch[i].clone()));
+    for (i, batch) in args.batch.iter().enumerate() {
+        params.push(integer(offset_of!(Block, batch) + 4 * i, batch.clone()));
         params
             .push(integer(offset_of!(Block, a_batch) + 4 * i, constant(i64::from(a_batch[0][i]))));
         params
@@ -306,10 +306,8 @@ fn check(spec: &Spec, args: &Arguments) -> Result<(), Refusal> {
             return refuse(name, format!("is {size}; 0 to 2^30 are allowed"));
         }
     }
-    if spec.grouped || spec.conv.is_some() {
-        if !(args.batch[0].is(1) && args.batch[1].is(1)) {
-            return refuse("batch", "is not 1; groups and images are batches of their own");
-        }
+    if (spec.grouped || spec.conv.is_some()) && !(args.batch[0].is(1) && args.batch[1].is(1)) {
+        return refuse("batch", "is not 1; groups and images are batches of their own");
     }
     let contiguous = |name: &str, operand: &Operand, axis: usize, size: &Expr| {
         if operand.strides[axis].is(1) || size.is(1) {

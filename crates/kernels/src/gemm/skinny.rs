@@ -240,7 +240,7 @@ fn source(spec: &Spec, tile: &Tile) -> Result<String, std::fmt::Error> {
         if split > 1 { format!("__cluster_dims__({split}, 1, 1) ") } else { String::new() };
     writeln!(
         c,
-        "extern \"C\" __global__ void __launch_bounds__(Config::THREADS) {cluster}{}(const __grid_constant__ zf_gemm_params p) {{",
+        "extern \"C\" __global__ void __launch_bounds__(Config::THREADS, 2) {cluster}{}(const __grid_constant__ zf_gemm_params p) {{",
         Instance::ENTRY
     )?;
     writeln!(c, "    extern __shared__ __align__(16) unsigned char memory[];")?;

@@ -56,6 +56,13 @@ pub(super) struct Slots {
     pub latency: u64,
 }
 
+impl Slots {
+    /// Always there in time.
+    pub(super) fn free() -> Slots {
+        Slots { bytes: 0, slots: usize::MAX, rate: f64::INFINITY, latency: 0 }
+    }
+}
+
 struct Load {
     class: usize,
     /// Tile before it, whose result must be stored first.

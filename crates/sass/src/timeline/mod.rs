@@ -113,8 +113,7 @@ pub fn steady(kernel: &Kernel, report: &Report, rates: &Rates) -> Result<Vec<Ste
     const LONG: u64 = 40;
     let consumers = report.consumer_warpgroups as usize;
     let trace = Tracer::new(kernel, rates).trace()?;
-    let instant = Slots { bytes: 0, slots: usize::MAX, rate: f64::INFINITY, latency: 0 };
-    let slots = vec![instant; trace.classes.len()];
+    let slots = vec![Slots::free(); trace.classes.len()];
     let tiling = Tiling::default();
     let loops: Vec<usize> = (0..trace.tile.len()).filter(|&n| trace.tile[n].is_loop).collect();
     let mut list = Vec::new();
@@ -212,12 +211,13 @@ pub fn predict(
                     latency: rates.bulk_copy,
                 }
             }
+            // A product has no operand of a tile as a whole: what is waited for once a tile there is another barrier.
+            false if tile_bytes == 0 => Slots::free(),
             false => Slots {
                 bytes: tile_bytes,
                 slots: tiling.query_stages.max(1),
                 rate: rate(false),
-                // Other barriers that are waited for once a tile bring no bytes.
-                latency: if tile_bytes == 0 { 0 } else { rates.bulk_copy_memory },
+                latency: rates.bulk_copy_memory,
             },
         })
         .collect();

@@ -118,6 +118,7 @@ pub fn check_graph(
         targets: vec![Target::Cpu { isa }],
         model_hash: String::new(),
         external_weights: false,
+        sms: None,
         cache: zeroforge_compiler::cache::Cache::none(),
     };
     let artifact = compile(&graph, &NoStore, &options, &|_| {})?;

@@ -1,6 +1,11 @@
 //! Products of f32 as tf32 terms and skinny products: cases of any layout of B, strides, batches and values, exact and
 //! naive results.
 
+pub mod cases;
+mod throughput;
+
+pub use throughput::throughput;
+
 use zeroforge_artifact::{DType, Expr};
 use zeroforge_emulator::Options;
 use zeroforge_kernels::gemm::tf32::Precision;
