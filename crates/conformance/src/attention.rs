@@ -707,7 +707,11 @@ impl AttentionCase {
                 stray.map(|i| format!("`{name}`: byte {i} changed, which is no element of it")),
             );
         }
-        let verdict = judge(element, &columns[0], &columns[1], &columns[2]);
+        let mut verdict = judge(element, &columns[0], &columns[1], &columns[2]);
+        if spec.element == Element::E4m3 {
+            // One probability is rounded by up to half a unit, 2^-5 of it; of few, plain code's may happen to be exact.
+            verdict.allowed = verdict.allowed.max(verdict.scale / 32.0);
+        }
         outcome.results.push(Judged { name: "o".to_owned(), verdict, bytes });
         if spec.lse {
             let mut verdict = judge(DType::F32, &lse_columns[0], &lse_columns[1], &lse_columns[2]);
