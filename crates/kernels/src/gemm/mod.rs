@@ -63,6 +63,19 @@ pub enum Element {
     I32,
 }
 
+impl std::fmt::Display for Element {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Element::Bf16 => "bf16",
+            Element::F16 => "f16",
+            Element::E4m3 => "e4m3",
+            Element::I8 => "i8",
+            Element::F32 => "f32",
+            Element::I32 => "i32",
+        })
+    }
+}
+
 impl Element {
     /// Bytes of an element.
     pub const fn bytes(self) -> i64 {

@@ -23,6 +23,17 @@ pub enum Weights {
     },
 }
 
+impl std::fmt::Display for Weights {
+    /// As it stands in a kernel's description.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Weights::Nk => f.write_str("weights by rows of k"),
+            Weights::Kn => f.write_str("weights by rows of n"),
+            Weights::Panels { columns } => write!(f, "weights in panels of {columns}"),
+        }
+    }
+}
+
 impl Weights {
     /// Its name in device code, and the columns of a panel.
     pub(super) fn text(self) -> (&'static str, u32) {

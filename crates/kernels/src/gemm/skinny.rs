@@ -212,7 +212,7 @@ pub fn instance(spec: &Spec, tile: &Tile) -> Result<Instance, Refusal> {
         shared_bytes: spec.shared_bytes(tile) as u32,
         param_bytes: size_of::<Block>() as u32,
         doc: format!(
-            "skinny gemm {:?} {:?} {}x{} split {} -> {:?}",
+            "skinny gemm of {}, {}, tile {}x{}, split {}, {} out",
             spec.operands, spec.weights, tile.rows, shape.columns, tile.split, spec.out
         ),
     }

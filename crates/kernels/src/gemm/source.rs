@@ -22,7 +22,7 @@ pub fn instance(spec: &Spec, variant: &Variant) -> Result<Instance, Refusal> {
         blocks_per_sm: Some(1),
         shared_bytes: variant.shared_bytes(),
         param_bytes: size_of::<zf_tensor_gemm_params>() as u32,
-        doc: format!("{} {:?}x{:?}->{:?}", variant.name, spec.operands, spec.operands, spec.out),
+        doc: format!("{} of {}, {} out", variant.name, spec.operands, spec.out),
     }
     .named("gemm"))
 }

@@ -42,6 +42,15 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Products on the tensor cores for one of the operands.
+    pub fn products(self) -> u32 {
+        match self {
+            Precision::Tf32 => 1,
+            Precision::TwoTerms => 3,
+            Precision::ThreeTerms => 6,
+        }
+    }
+
     /// The accuracy of f32 for sums of `k` products, `None` if unknown.
     pub fn f32(k: Option<i64>) -> Precision {
         if k.is_some_and(|k| k >= LONG_SUM) { Precision::TwoTerms } else { Precision::ThreeTerms }
@@ -186,8 +195,8 @@ pub fn instance(spec: &Spec, tile: &Tile) -> Result<Instance, Refusal> {
         shared_bytes: tile.shared_bytes(spec.precision),
         param_bytes: size_of::<Block>() as u32,
         doc: format!(
-            "tf32 gemm {:?} {:?} {rows}x{} split {split} -> {:?}",
-            spec.precision,
+            "tf32 gemm of {} products, {}, tile {rows}x{}, split {split}, {} out",
+            spec.precision.products(),
             spec.weights,
             tile.columns(),
             spec.out
