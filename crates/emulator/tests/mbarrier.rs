@@ -256,6 +256,87 @@ fn an_init_that_nothing_orders_before_the_use_is_a_race() {
     assert!(kinds(body, 64).contains(&FindingKind::Race));
 }
 
+/// Every use by a thread that a kernel's init is not ordered before is found, in every order of execution:
+/// as a race where the init was first, as no mbarrier where it was not.
+#[test]
+fn uses_that_an_init_is_not_ordered_before_are_found_under_every_schedule() {
+    let uses = [
+        "mbarrier.arrive.shared::cta.b64 _, [%bar];",
+        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%bar], 16;",
+        "mbarrier.test_wait.parity.shared::cta.b64 %p0, [%bar], 1;",
+        "mbarrier.try_wait.parity.shared::cta.b64 %p0, [%bar], 1;",
+        "@%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%data], [%out], 16, [%bar];",
+    ];
+    let mut schedules = vec![Schedule::Late, Schedule::Eager];
+    schedules.extend((0..10).map(Schedule::Random));
+    // The user: another warp, or another lane of the initialiser's.
+    for (user, barrier) in [(32, "bar.sync 0;"), (1, "bar.warp.sync -1;")] {
+        for (used, sync, bad) in uses.iter().flat_map(|&u| [(u, barrier, false), (u, "", true)]) {
+            let body = format!(
+                "    @!%p7 bra L0;
+    mbarrier.init.shared::cta.b64 [%bar], 64;
+    fence.mbarrier_init.release.cluster;
+L0: {sync}
+    setp.eq.u32 %p0, %t, {user};
+    @!%p0 bra L1;
+    {used}
+L1:"
+            );
+            for &schedule in &schedules {
+                let mut b = kernel(&body);
+                let out = b.buffer(&[0; 64]);
+                b.param_u64(out).schedule(schedule);
+                let report = b.launch("k", [1; 3], [64, 1, 1]);
+                let of_init = |f: &&zeroforge_emulator::Finding| match f.kind {
+                    FindingKind::Race => f.other.is_some() && f.message.contains("mbarrier.init"),
+                    FindingKind::MbarrierMisuse => f.message.ends_with("is not initialised"),
+                    _ => false,
+                };
+                let found = report.errors().any(|f| of_init(&f));
+                assert_eq!(found, bad, "{used} by {user}, {schedule:?}: {report:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_init_may_be_ordered_in_many_ways() {
+    // The initialiser itself; lanes after a barrier of the warp; an init again, after all have left.
+    let warp = "    @!%p7 bra L0;
+    mbarrier.init.shared::cta.b64 [%bar], 32;
+    mbarrier.arrive.shared::cta.b64 _, [%bar];
+L0: bar.warp.sync -1;
+    @!%p7 mbarrier.arrive.shared::cta.b64 _, [%bar];
+W0: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%bar], 0;
+    @!%p0 bra W0;
+    bar.warp.sync -1;
+    @!%p7 bra L1;
+    mbarrier.inval.shared::cta.b64 [%bar];
+    mbarrier.init.shared::cta.b64 [%bar], 32;
+L1: bar.warp.sync -1;
+    mbarrier.arrive.shared::cta.b64 _, [%bar];
+W1: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%bar], 0;
+    @!%p0 bra W1;";
+    assert_eq!(kinds(warp, 32), []);
+    // A thread alone initialises a barrier and hands it on through another, to its own warp and the others.
+    let handed = "    @%p7 mbarrier.init.shared::cta.b64 [%bar], 1;
+    bar.sync 0;
+    @!%p7 bra W0;
+    mbarrier.init.shared::cta.b64 [%bar+8], 64;
+    mbarrier.arrive.shared::cta.b64 _, [%bar];
+W0: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%bar], 0;
+    @!%p0 bra W0;
+    mbarrier.arrive.shared::cta.b64 _, [%bar+8];
+W1: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%bar+8], 0;
+    @!%p0 bra W1;";
+    for schedule in [Schedule::Late, Schedule::Eager, Schedule::Random(1), Schedule::Random(2)] {
+        let mut b = kernel(handed);
+        let out = b.buffer(&[0; 64]);
+        b.param_u64(out).schedule(schedule);
+        b.launch_clean("k", [1; 3], [64, 1, 1]);
+    }
+}
+
 #[test]
 fn arrivals_beyond_the_phase() {
     use FindingKind::*;

@@ -170,7 +170,7 @@ pub(crate) fn view<'a>(warp: &'a Warp, cluster: u32, lanes: u32) -> View<'a> {
         clock: &warp.clock,
         warp: warp.actor,
         cluster,
-        lanes_ordered: warp.lanes_ordered.max(warp.clock.unordered_from()),
+        lanes_ordered: warp.ordered_from(),
         lanes,
         global: false,
     }

@@ -157,9 +157,14 @@ impl Warp {
         self.lanes_ordered = self.clock.now();
     }
 
+    /// The first own count from which the lanes are not ordered among themselves.
+    pub(crate) fn ordered_from(&self) -> u32 {
+        self.lanes_ordered.max(self.clock.unordered_from())
+    }
+
     /// The lanes that execute, where they are not all that live; what they release is theirs alone.
     fn some_lanes(&self) -> Option<Lanes> {
-        let ordered_from = self.lanes_ordered.max(self.clock.unordered_from());
+        let ordered_from = self.ordered_from();
         (self.live & !self.mask != 0).then_some(Lanes { mask: self.mask, ordered_from })
     }
 

@@ -316,7 +316,8 @@ fn wait(inst: &Inst, warp: &mut Warp, cx: &mut Cx<'_>) -> Step {
                 if done && usable {
                     state::waited(cx, warp, place, !op.relaxed);
                 }
-                known = Some((place, parity, done));
+                let differ = state::lanes_differ(cx.cluster, warp, place);
+                known = (!differ).then_some((place, parity, done));
                 done
             }
         };

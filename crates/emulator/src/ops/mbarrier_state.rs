@@ -3,7 +3,7 @@
 //! The 8 bytes are in shared memory, so that they travel with it and a plain store destroys them as it would
 //! on hardware; a shadow beside them knows what the ISA makes undefined.
 
-use crate::check::clock::Clock;
+use crate::check::clock::{Clock, GENERIC, SHARED};
 use crate::check::{WarpAccess, lanes};
 use crate::machine::context::{ClusterState, Cx, Env, Who};
 use crate::machine::cta::Cta;
@@ -91,6 +91,24 @@ pub(crate) struct MbarrierShadow {
     actor: u32,
     /// Whether a wrong transaction count was reported.
     reported: bool,
+}
+
+impl MbarrierShadow {
+    /// Whether the initialiser is a lane of a warp that others of the warp are not ordered after as a whole.
+    fn init_is_of_lane(&self, warp: &Warp) -> bool {
+        self.init.0 == warp.actor && self.init.1 >= warp.ordered_from()
+    }
+
+    /// Whether the initialisation happened before what a lane of a warp does now.
+    fn init_comes_before(&self, warp: &Warp, lane: usize) -> bool {
+        let ((actor, count), lanes) = (self.init, self.init_by.lanes);
+        let whole = match actor == warp.actor {
+            true => lanes == 1 << lane || !self.init_is_of_lane(warp),
+            false => warp.clock.seen(actor) >= count,
+        };
+        // The initialiser may have released for itself.
+        whole || warp.clock.seen_part(actor, count, lanes, GENERIC)
+    }
 }
 
 /// What an instruction does to an mbarrier.
@@ -221,22 +239,27 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
     }
     let (actor, count) = shadow.init;
     // A fence.mbarrier_init needs no more than the execution order that a relaxed cluster barrier gives.
-    let fence_seen = shadow.init_fence.is_some_and(|f| {
-        actor == warp.actor
-            || warp.clock.seen(actor) >= f
-            || ctas[own as usize].remote.has_seen(actor, f)
-    });
-    let ordered = actor == warp.actor || warp.clock.seen(actor) >= count || fence_seen;
-    if !ordered {
+    let fence_seen =
+        shadow.init_fence.is_some_and(|f| ctas[own as usize].remote.has_seen(actor, f));
+    if !shadow.init_comes_before(warp, lane) && !fence_seen {
         findings.add(FindingKind::Race, who, Some(shadow.init_by), address, || {
-            format!("the mbarrier at shared offset {:#x} is used, but nothing orders this after its mbarrier.init: put a barrier between", place.offset)
+            let (by, between) = match actor == warp.actor {
+                true => (" by another lane of the same warp", "bar.warp.sync (__syncwarp)"),
+                false => ("", "a barrier"),
+            };
+            format!("the mbarrier at shared offset {:#x} is used, but nothing orders this after its mbarrier.init{by}: put {between} between", place.offset)
         });
         return true;
     }
     // PTX ISA 9.7.13.4: other blocks see an init only after a fence. A copy of the own block does not need
     // one: its mbarrier operand goes through the generic proxy (PTX ISA 9.7.9.25).
     let needs_fence = place.rank != own && matches!(how, Use::Copy | Use::Arrive);
-    let fenced = warp.clock.seen_async(actor) >= count || fence_seen;
+    let (clock, lanes) = (&warp.clock, shadow.init_by.lanes);
+    let seen = |f| clock.seen(actor) >= f || clock.seen_part(actor, f, lanes, GENERIC);
+    let fenced = fence_seen
+        || shadow.init_fence.is_some_and(seen)
+        || clock.seen_async(actor) >= count
+        || clock.seen_part(actor, count, lanes, SHARED);
     if needs_fence && !fenced {
         findings.add(FindingKind::MissingProxyFence, who, Some(shadow.init_by), address, || {
             let user = if how == Use::Copy { "an asynchronous copy" } else { "another block" };
@@ -244,6 +267,12 @@ pub(crate) fn check_use(cx: &mut Cx<'_>, warp: &Warp, lane: usize, place: Place,
         });
     }
     true
+}
+
+/// Whether one lane of a warp may use an mbarrier where another may not.
+pub(crate) fn lanes_differ(state: &ClusterState, warp: &Warp, place: Place) -> bool {
+    let cta = state.ctas.get(place.rank as usize);
+    cta.and_then(|c| c.mbarriers.get(&place.offset)).is_some_and(|s| s.init_is_of_lane(warp))
 }
 
 /// `fence.mbarrier_init` by lanes of a warp.
