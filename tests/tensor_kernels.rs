@@ -126,7 +126,7 @@ fn batched_products_of_either_layout() {
         output "y" = %y
     "#;
     let docs = kernels(body);
-    assert_eq!(docs.matches("F16xF16->F16").count(), 2, "{docs}");
+    assert_eq!(docs.matches(" of f16, f16 out").count(), 2, "{docs}");
     check("batched", body, &[("rows", 70)]);
 }
 
