@@ -32,8 +32,7 @@ pub struct Throughput {
     pub bytes: f64,
 }
 
-/// What a buffer holds before a timed launch. Random data: clocks depend on it (DESIGN of every measurement: the
-/// distribution is part of the result).
+/// What a buffer holds before a timed launch. Clocks depend on the data, so its distribution is part of a result.
 #[derive(Clone, Debug)]
 pub enum Contents {
     /// So many normal numbers of a type, with this deviation.
