@@ -14,7 +14,10 @@ if command -v compute-sanitizer >/dev/null; then
         passed=true
         [ $code -eq 0 ] || passed=false
         [ $code -eq 0 ] || { status=10; printf '%s\n' "$log" | tail -40 >&2; }
-        printf '{"schema":"zeroforge.bench/1","kind":"sanitizer","name":"%s","implementation":"zeroforge","passed":%s,"failures":[]}\n' $tool $passed >>"$OUT"
+        failures=[]
+        [ $passed = true ] || failures=$(printf '%s\n' "$log" | tail -20 | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().splitlines()))')
+        printf '{"schema":"zeroforge.bench/1","kind":"sanitizer","name":"%s","implementation":"zeroforge","passed":%s,"failures":%s}\n' \
+            $tool $passed "$failures" >>"$OUT"
     done
 else
     echo "compute-sanitizer is not installed: not run" >&2
